@@ -1,0 +1,58 @@
+# Two commands: `make book` makes the site, `make test` runs every check. `make help` lists all.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help book test results bench stress serve clean
+
+help:  ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+book: $(VENV)/.book  ## install, get the data, run the chapters that have changed, build the site
+	@$(RUN) -m data_prep ml-100k
+	@$(RUN) tools/build_book.py
+
+test: book $(VENV)/.test  ## run every check: style, types, unit, equation, site and notebook tests
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+	DUET_PROGRESS=0 $(RUN) -m pytest -q --nbval-lax --nbval-current-env tests book
+
+results: $(VENV)/.book  ## make the records of the full runs again (hours)
+	$(RUN) -m duetlib.experiments
+
+bench: $(VENV)/.book  ## time the library's speed-critical parts (minutes)
+	$(RUN) tools/bench.py
+
+stress: $(VENV)/.test  ## run the long tests: soak, and large fuzz runs
+	$(RUN) -m pytest -q -m stress tests
+
+serve: $(VENV)/.book  ## show the built site on http://127.0.0.1:8000
+	@test -f _build/html/index.html || { echo "There is no site yet: run \`make book\` first." >&2; exit 1; }
+	$(RUN) -m http.server --directory _build/html --bind 127.0.0.1 8000
+
+clean:  ## remove what was built; the data, and what is installed in .venv, stay
+	rm -rf _build .mypy_cache .pytest_cache .ruff_cache
+
+# A stamp says that a step of the installation is done: pip is called again only when
+# pyproject.toml or constraints.txt has changed.
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one: make book PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, and $(PYTHON) is {v}. Name another: make book PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "Installing the package and what builds the book (once, some minutes) ..."
+	$(PIP) --editable '.[book]'
+	$(PIP) --no-deps django-static-mathjax  # for its copy of MathJax: Django itself is not needed
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.book
+	@echo "Installing what the checks need (once) ..."
+	$(PIP) --editable '.[book,test]'
+	@touch $@

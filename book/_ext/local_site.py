@@ -1,0 +1,91 @@
+"""What the site needs beyond the settings in _config.yml."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+GENERATED = re.compile(r"run_times$|api/|_modules/|genindex$|py-modindex$|search$")
+
+
+def load_nothing_from_elsewhere(app: Sphinx, page: str, template: str, context: Any, tree: Any):
+    """Drop thebe, which Jupyter Book adds to every page with the address of a CDN."""
+
+    def wanted(script: Any) -> bool:
+        body = str(getattr(script, "attributes", {}).get("body", ""))
+        return "thebe" not in str(getattr(script, "filename", script)) and "THEBE" not in body
+
+    for kind in ("script_files", "css_files"):
+        context[kind] = [script for script in context.get(kind) or [] if wanted(script)]
+
+
+def no_edit_link_to_generated_pages(
+    app: Sphinx, page: str, template: str, context: Any, tree: Any
+) -> None:
+    """Their source is not in the repository under the name that the theme would guess."""
+    if not GENERATED.match(page):
+        return
+    for group in context.get("header_buttons", []):
+        if "buttons" in group:
+            group["buttons"] = [b for b in group["buttons"] if "/edit/" not in b.get("url", "")]
+
+
+def no_field_numbers(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any):
+    """Leave out "Alias for field number 0" of a NamedTuple: its docstring says more."""
+    return True if (getattr(thing, "__doc__", "") or "").startswith("Alias for field") else None
+
+
+REPAIRS = (
+    # the sidebar of the theme: its logo stands outside of any landmark, its arrows have no name
+    ('<div id="pst-primary-sidebar" class', '<div id="pst-primary-sidebar" role="complementary" '
+     'aria-label="The book" class'),
+    ("<details><summary><span", '<details><summary aria-label="Show or hide its pages"><span'),
+    ("<details open=\"open\"><summary><span",
+     '<details open="open"><summary aria-label="Show or hide its pages"><span'),
+    # the corner of a pandas table
+    ("<th></th>", "<td></td>"),
+    # sphinxcontrib-bibtex gives its entries a role that only list items may have
+    (' role="doc-biblioentry"', ""),
+    ('<div role="list" class="citation-list">', '<div class="citation-list">'),
+)  # fmt: skip
+
+
+def accessible(app: Sphinx, error: Exception | None) -> None:
+    """Repair what the theme and its friends leave to trip over (axe finds it)."""
+    for page in Path(app.outdir).rglob("*.html"):
+        text = repaired = page.read_text()
+        for wrong, right in REPAIRS:
+            repaired = repaired.replace(wrong, right)
+        if repaired != text:
+            page.write_text(repaired)
+
+
+def source_address(domain: str, info: dict[str, str]) -> str | None:
+    """Where the repository shows the module of a documented object."""
+    options = source_address.options  # type: ignore[attr-defined]
+    path = info["module"].replace(".", "/")
+    return f"{options['repository_url']}/blob/{options['repository_branch']}/{path}.py"
+
+
+def plain_sources(app: Sphinx, error: Exception | None) -> None:
+    """The download button gives the notebook as it is in the repository, without directives."""
+    for page in (Path(app.outdir) / "_sources").glob("*.ipynb"):
+        source = Path(__file__).parents[1] / page.name
+        if source.exists():
+            shutil.copyfile(source, page)
+
+
+def setup(app: Sphinx) -> dict[str, bool | str]:
+    """Register all of the above, after the theme's own handlers."""
+    source_address.options = app.config.html_theme_options  # type: ignore[attr-defined]
+    app.config.linkcode_resolve = source_address
+    app.connect("build-finished", accessible)
+    app.connect("html-page-context", load_nothing_from_elsewhere, priority=999)
+    app.connect("html-page-context", no_edit_link_to_generated_pages, priority=999)
+    app.connect("autodoc-skip-member", no_field_numbers)
+    app.connect("build-finished", plain_sources)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,72 @@
+"""What a model is worth (AUC, HR, NDCG) and what it costs (parameters, FLOPs, bytes).
+
+Source: Sections 4.1 and 4.2. Chapters 3 and 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .ppg import n_generated
+
+
+def auc(scores: Tensor) -> float:
+    """Area under the ROC curve over all (session, candidate) pairs together, as in Table 1.
+
+    Args:
+        scores: `[N, C]`, the right answer in column 0.
+    """
+    labels = torch.zeros(scores.shape, dtype=torch.bool)
+    labels[:, 0] = True
+    return float(roc_auc_score(labels.flatten().numpy(), scores.cpu().flatten().numpy()))
+
+
+def user_auc(scores: Tensor) -> Tensor:
+    """For each session, the share of wrong candidates that score below the right one.
+
+    Ties count one half. `[N, C]` to `[N]`; the mean over users is "user AUC".
+    """
+    right, wrong = scores[:, :1], scores[:, 1:]
+    return ((wrong < right).float() + 0.5 * (wrong == right).float()).mean(1)
+
+
+def rank_of_target(scores: Tensor) -> Tensor:
+    """Rank of column 0 in each row, from 1; of tied candidates half stand above it. `[N]` float."""
+    right, wrong = scores[:, :1], scores[:, 1:]
+    return 1 + (wrong > right).sum(1) + 0.5 * (wrong == right).sum(1)
+
+
+def hit_rate(rank: Tensor, k: int = 10) -> Tensor:
+    """1 where the right answer is among the first `k`: `[N]`, its mean is HR@k."""
+    return (rank <= k).float()
+
+
+def ndcg(rank: Tensor, k: int = 10) -> Tensor:
+    """`1 / log2(1 + rank)` within the first `k`, else 0: `[N]`, its mean is NDCG@k."""
+    return hit_rate(rank, k) / torch.log2(1 + rank)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Numbers that training can change, each counted once."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_flops(module: nn.Module, *inputs: Tensor) -> int:
+    """Floating-point operations of one forward pass, as PyTorch counts them.
+
+    A multiplication and an addition are two; look-ups and element-wise operations are none; and
+    recurrent layers, which PyTorch does not count, are 0 too.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return counter.get_total_flops()
+
+
+def payload_bytes(shapes: Sequence[tuple[int, int]], bytes_per_number: int = 4) -> int:
+    """What a device downloads at the start of a session: P numbers of `bytes_per_number` bytes."""
+    return n_generated(shapes) * bytes_per_number

@@ -1,0 +1,154 @@
+"""The Personalized Parameters Generator: from a device's clicks to its weights (Eq. 5 to 7).
+
+A shared neck reads the clicks once; a linear layer per dynamic layer turns what it read into that
+layer's code `e`; a two-layer generator turns the code into the layer. Chapter 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .backbones import last_click
+from .dynamic import Layer
+from .hypernetwork import TwoLayerGenerator
+from .swa import StableWeightAdapter, Temperature
+
+Form = Literal["two_layer", "dense"]
+
+# Share of a generated number's variance that comes from the device at the start: every device
+# starts close to one ordinary layer, and grows apart from it as training finds reasons.
+FROM_DEVICE = 0.1
+
+
+class Neck(nn.Module):
+    """E_share of Eq. 5: a GRU over the clicks; its last state is what all dynamic layers share.
+
+    As wide as the clicks themselves: at width Z = 64 the GRU took more than half of a training
+    step, for no better ranking.
+
+    Args:
+        dim: D.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.gru = nn.GRU(dim, dim, batch_first=True)
+
+    def forward(self, clicks: Tensor, mask: Tensor) -> Tensor:
+        """`[B, L, D]` clicks and their `[B, L]` mask to `[B, D]`."""
+        states, _ = self.gru(clicks)
+        return last_click(states, mask)
+
+
+class PPG(nn.Module):
+    """Generates every dynamic layer of every device in a batch, in one forward pass.
+
+    Args:
+        dim: D, width of an embedded click.
+        shapes: `(N_in, N_out)` of each dynamic layer.
+        latent: Z, width of a code (64 in Table 5). rank: d of the generator.
+        form: how Eq. 6 is read. `two_layer`: `A = W_1 e + B_1` is N_in × d, `K = A W_2 + B_2`.
+            `dense`: `W_1 e + B_1` is one vector of d numbers, and W_2 takes it to all of K at once.
+        n_generators: M, the paper's N_p. With 1 there is no adapter; more are joined by the SWA.
+        tau, temperature: of the SWA (Eq. 8).
+        frozen: if True, the generators keep their random start and only neck and linear layers
+            train, as in the authors' published code (method `duet_as_released`).
+
+    Raises:
+        ValueError: for an unknown form or fewer than one generator.
+
+    Source: Chapter 4, Eq. (5) and (6).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        shapes: Sequence[tuple[int, int]],
+        latent: int = 64,
+        rank: int = 32,
+        form: Form = "two_layer",
+        n_generators: int = 1,
+        tau: float = 1.0,
+        temperature: Temperature = "tempered",
+        frozen: bool = False,
+    ):
+        super().__init__()
+        if form not in ("two_layer", "dense"):
+            raise ValueError(f"form {form!r} is not 'two_layer' or 'dense'")
+        if n_generators < 1:
+            raise ValueError(f"n_generators (N_p) is {n_generators}, and must be 1 or more")
+        self.shapes = tuple(shapes)
+        self.neck = Neck(dim)
+        self.adjust = nn.ModuleList(nn.Linear(dim, latent) for _ in shapes)
+        self.generators = nn.ModuleList()
+        for n_in, n_out in shapes:
+            # A bias is the weight of an input that is always 1: one more row of the matrix.
+            size = (n_in + 1, n_out) if form == "two_layer" else (1, (n_in + 1) * n_out)
+            std = 1 / math.sqrt(3 * n_in)  # as nn.Linear starts: variance 1 / (3 · fan-in)
+            one = [
+                TwoLayerGenerator(*size, latent, rank, std, FROM_DEVICE)
+                for _ in range(n_generators)
+            ]
+            joined = one[0] if n_generators == 1 else StableWeightAdapter(one, tau, temperature)
+            self.generators.append(joined.requires_grad_(not frozen))
+
+    def codes(self, clicks: Tensor, mask: Tensor) -> list[Tensor]:
+        """Eq. 5: `e^(n) = L_layer^(n)(E_share(S))`, one `[B, Z]` code for each dynamic layer."""
+        shared = self.neck(clicks, mask)  # [B, D]
+        return [adjust(shared) for adjust in self.adjust]
+
+    def forward(self, clicks: Tensor, mask: Tensor) -> list[Layer]:
+        """The dynamic layers of every device.
+
+        Args:
+            clicks: `[B, L, D]` embedded history. mask: `[B, L]`.
+
+        Returns:
+            For each dynamic layer, `weight [B, N_in, N_out]` and `bias [B, N_out]`.
+        """
+        codes = self.codes(clicks, mask)
+        generated = (g(e) for g, e in zip(self.generators, codes, strict=True))
+        return [
+            split_bias(K.reshape(-1, n_in + 1, n_out))
+            for K, (n_in, n_out) in zip(generated, self.shapes, strict=True)
+        ]
+
+
+def split_bias(K: Tensor) -> Layer:
+    """`[B, N_in + 1, N_out]` to a layer: all rows but the last are the weight, the last the bias."""
+    return Layer(K[:, :-1], K[:, -1])
+
+
+def n_generated(shapes: Sequence[tuple[int, int]]) -> int:
+    """P: how many numbers a device downloads, `Σ (N_in + 1) · N_out`."""
+    return sum((n_in + 1) * n_out for n_in, n_out in shapes)
+
+
+def ppg_loss(
+    logits: Tensor, labels: Tensor, gamma: float = 1.0, t: Tensor | None = None
+) -> Tensor:
+    """Eq. 7: cross-entropy, a session's t-th sample weighted by γ^t.
+
+    The paper leaves `t` undefined. Here it is the place of a sample in its session, counted from 0:
+    with γ < 1 "PPG pays more attention to the earlier samples", as the text says. Where a row has
+    one target, t = 0 and γ does nothing.
+
+    Args:
+        logits, labels: `[B, C]`. gamma: γ of Table 5. t: `[B]`, or None for one target per session.
+
+    Returns:
+        The weighted mean over samples, a scalar.
+
+    Source: Chapter 4, Eq. (7).
+    """
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    per_sample = loss.mean(1)  # [B]
+    if t is None:
+        return per_sample.mean()
+    weight = torch.pow(torch.as_tensor(gamma, device=t.device), t.to(logits.dtype))
+    return (weight * per_sample).sum() / weight.sum()

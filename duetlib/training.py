@@ -1,0 +1,378 @@
+"""Training and evaluation: Eq. 2 and Eq. 7, joint or alternating, stopped by a validation set.
+
+One rule for every method: after each epoch the validation AUC is taken; training stops when it has
+not risen for `patience` epochs, and the best epoch's weights are kept. The test set is read once,
+at the end. Chapters 3 and 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pooch
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from . import metrics
+from .ppg import ppg_loss
+from .sessions import Negatives, Sessions, Split, candidates, labels_like
+from .umn import OrdinaryLayers, UniversalMetaNetwork, build
+
+Scheme = Literal["joint", "alternating"]
+
+TEST_NEGATIVES = 100
+VALID_SEED, TEST_SEED = 1, 2  # of the negatives: the same for every model and every training seed
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained.
+
+    Attributes:
+        lr, weight_decay: of Adam. batch_size: *sessions* in a batch, each with its candidates.
+        negatives: for each target. gamma: γ of Eq. 7. scheme: `joint` (Section 3.3.2) or
+            `alternating` (Algorithm 1). max_epochs, patience: when to stop.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    batch_size: int = 512
+    negatives: int = 4
+    gamma: float = 1.0
+    scheme: Scheme = "joint"
+    max_epochs: int = 40
+    patience: int = 3
+
+
+# Table 5. It gives no number of epochs, and no N_p.
+TABLE_5 = {
+    "ml-1m": TrainConfig(lr=1e-3, batch_size=512, gamma=1.0),
+    "ml-100k": TrainConfig(lr=1e-3, batch_size=512, gamma=1.0),
+    "ckplus": TrainConfig(lr=1e-3, weight_decay=5e-4, batch_size=128, gamma=1.0, negatives=0),
+}
+
+
+@dataclass
+class Result:
+    """What a training run leaves behind.
+
+    Attributes:
+        history: for each epoch its number, mean loss and validation AUC.
+        best_epoch: the epoch whose weights were kept, from 1.
+        seconds: spent on training, over all attempts. metrics: on the test set.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def progress(total: int, what: str) -> tqdm:
+    """A plain-text progress bar that cleans up after itself; off where `DUET_PROGRESS=0`."""
+    off = os.environ.get("DUET_PROGRESS") == "0"
+    return tqdm(total=total, desc=what, leave=False, ascii=True, disable=off)
+
+
+def bce_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Eq. 2's D_ce: cross-entropy of each candidate's yes or no, averaged over `[B, C]`."""
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+@torch.no_grad()
+def score(
+    model: UniversalMetaNetwork, sessions: Sessions, candidate_ids: Tensor, batch: int = 256
+) -> Tensor:
+    """Logits `[N, C]` of every session's candidates, in batches, without gradients."""
+    model.eval()
+    parts = zip(sessions.history.split(batch), candidate_ids.split(batch), strict=True)
+    return torch.cat([model(history, ids) for history, ids in parts])
+
+
+def sampled_candidates(split: Split, part: Literal["valid", "test"]) -> Tensor:
+    """`[N, 101]` the target of each session and its 100 fixed negatives."""
+    sessions = getattr(split, part)
+    seed = VALID_SEED if part == "valid" else TEST_SEED
+    negatives = Negatives(split.seen).fixed(sessions.user, TEST_NEGATIVES, seed)
+    return candidates(sessions, negatives)
+
+
+@torch.no_grad()
+def full_ranks(model: UniversalMetaNetwork, sessions: Sessions, seen: Tensor) -> Tensor:
+    """Rank `[N]` of each target among *all* items that its user does not have.
+
+    Args:
+        seen: `[n_users + 1, n_items + 1]` as in `Split`.
+    """
+    model.eval()
+    every = torch.arange(seen.shape[1], device=seen.device)
+    ranks = []
+    for i in range(0, len(sessions), 64):  # 64 × all items × D floats at a time
+        part = sessions[i : i + 64]
+        scores = model(part.history, every.expand(len(part), -1))  # [b, n_items + 1]
+        right = scores.gather(1, part.target.unsqueeze(1))
+        scores = scores.masked_fill(seen[part.user], float("-inf"))
+        ranks.append(metrics.rank_of_target(torch.cat([right, scores], dim=1)))
+    return torch.cat(ranks)
+
+
+def evaluate(model: UniversalMetaNetwork, split: Split) -> dict[str, float]:
+    """All test metrics: AUC and user AUC, HR@10 and NDCG@10 with 100 negatives and with all items.
+
+    Source: Section 4.1.1; Chapter 3.
+    """
+    scores = score(model, split.test, sampled_candidates(split, "test"))
+    rank, full = metrics.rank_of_target(scores), full_ranks(model, split.test, split.seen)
+    return {
+        "auc": metrics.auc(scores),
+        "user_auc": metrics.user_auc(scores).mean().item(),
+        "hr10": metrics.hit_rate(rank).mean().item(),
+        "ndcg10": metrics.ndcg(rank).mean().item(),
+        "hr10_full": metrics.hit_rate(full).mean().item(),
+        "ndcg10_full": metrics.ndcg(full).mean().item(),
+    }
+
+
+class Trainer:
+    """One run: model, optimisers and where it has got to; can be saved after any epoch.
+
+    Args:
+        model: changed in place. split: on the model's device. config, seed: of this run.
+
+    An epoch draws its order and its negatives from (seed, epoch) alone, so that a run resumed after
+    an epoch goes on exactly as if it had never stopped.
+    """
+
+    def __init__(
+        self, model: UniversalMetaNetwork, split: Split, config: TrainConfig, seed: int = 0
+    ):
+        self.model, self.split, self.config, self.seed = model, split, config, seed
+        self.device = split.seen.device
+        self.result = Result()
+        self.negatives = Negatives(split.seen)
+        self.valid_candidates = sampled_candidates(split, "valid")
+        self.modules = nn.ModuleDict({"model": model})
+        self.optimizers = []
+        self.steps: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = []
+        if config.scheme == "alternating":
+            # Algorithm 1: in each batch first Eq. 2, with a classifier of its own, then Eq. 7.
+            classifier = OrdinaryLayers(model.backbone.shapes).to(self.device)
+            umn = UniversalMetaNetwork(model.backbone, split.n_items, classifier).to(self.device)
+            umn.items = model.items
+            self.modules["classifier"] = classifier
+            self._add_step(umn, lambda logits, labels: bce_loss(logits, labels))
+        self._add_step(model, lambda logits, labels: ppg_loss(logits, labels, config.gamma))
+        self.best = {k: v.clone() for k, v in model.state_dict().items()}
+
+    def _add_step(
+        self, model: UniversalMetaNetwork, loss_of: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        config = self.config
+        fused = self.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.Adam(
+            trainable, config.lr, weight_decay=config.weight_decay, fused=fused
+        )
+
+        def step(history: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
+            loss = loss_of(model(history, ids), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        self.optimizers.append(optimizer)
+        self.steps.append(step)
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done."""
+        return len(self.result.history)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the validation AUC has stopped rising, or the epochs are used up."""
+        waited = self.epoch - self.result.best_epoch
+        return self.epoch >= self.config.max_epochs or (self.epoch > 0 and waited >= self.config.patience)
+
+    def run_epoch(self, bar: tqdm | None = None) -> None:
+        """One pass over the training sessions, then the validation AUC."""
+        started = time.perf_counter()
+        train = self.split.train
+        generator = torch.Generator(self.device).manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(len(train), generator=generator, device=self.device)
+        drawn = self.negatives.draw(train.user, self.config.negatives, generator)
+        every = candidates(train, drawn)  # [N, 1 + n]
+        total = torch.zeros((), device=self.device)
+        self.model.train()
+        batches = order.split(self.config.batch_size)
+        for index in batches:
+            ids = every[index]
+            for step in self.steps:
+                loss = step(train.history[index], ids, labels_like(ids))
+            total += loss
+            if bar is not None:
+                bar.update()
+        valid_auc = metrics.auc(score(self.model, self.split.valid, self.valid_candidates))
+        loss_value = total.item() / len(batches)
+        if loss_value != loss_value:
+            raise FloatingPointError(
+                f"the loss of epoch {self.epoch + 1} is not a number; lower lr ({self.config.lr})"
+            )
+        before = [epoch["valid_auc"] for epoch in self.result.history]
+        self.result.history.append(
+            {"epoch": self.epoch + 1, "loss": loss_value, "valid_auc": valid_auc}
+        )
+        if valid_auc > max(before, default=float("-inf")):
+            self.result.best_epoch = self.epoch
+            self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.result.seconds += time.perf_counter() - started
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"now.{k}": v for k, v in self.modules.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        for o, optimizer in enumerate(self.optimizers):
+            for i, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{o}.{i}.{k}": v for k, v in state.items()}
+        return tensors
+
+    def _metadata(self) -> dict[str, str]:
+        run = {"config": asdict(self.config), "seed": self.seed, "sha256": self.split.sha256}
+        return {"run": json.dumps(run), "result": json.dumps(asdict(self.result))}
+
+    def save(self, path: Path) -> None:
+        """Write everything that a later `load` needs to go on from here."""
+        write_safetensors(path, self._tensors(), self._metadata())
+
+    def load(self, path: Path) -> None:
+        """Go on where a saved run stopped.
+
+        Raises:
+            ValueError: if the file is of a run with another configuration, seed, data set or model.
+        """
+        with safe_open(path, framework="pt", device=str(self.device)) as file:
+            metadata = file.metadata()
+            if metadata["run"] != self._metadata()["run"]:
+                raise ValueError(
+                    f"{path} is of another run: {metadata['run']}; delete it, or choose another file"
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        groups: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
+        for key, value in tensors.items():
+            group, _, name = key.partition(".")
+            groups[group][name] = value
+        try:
+            self.modules.load_state_dict(groups["now"])
+        except RuntimeError as error:
+            raise ValueError(f"{path} is of another model: {error}") from error
+        self.best = groups["best"]
+        for o, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in groups["optimizer"].items():
+                which, i, name = key.split(".")
+                if int(which) == o:
+                    state.setdefault(int(i), {})[name] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        self.result = Result(**json.loads(metadata["result"]))
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write aside, then rename: the file is there whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, aside, metadata)
+    os.replace(aside, path)
+
+
+def train(
+    model: UniversalMetaNetwork,
+    split: Split,
+    config: TrainConfig | None = None,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    what: str = "training",
+) -> Result:
+    """Train a model in place until the validation AUC stops rising; keep its best epoch; test once.
+
+    Args:
+        model, split: on the same device. config: Table 5's settings by default.
+        seed: of the order of sessions and of the negatives (the caller seeds the model's start).
+        checkpoint: a file written after each epoch, from which a killed run goes on.
+        what: the name on the progress bar.
+
+    Returns:
+        The learning curve, the chosen epoch, and the metrics on the test set.
+
+    Source: Chapter 3, Eq. (2); Chapter 4, Eq. (7).
+    """
+    trainer = Trainer(model, split, config or TrainConfig(), seed)
+    if checkpoint is not None and checkpoint.exists():
+        trainer.load(checkpoint)
+    while not trainer.finished:
+        n_batches = -(-len(split.train) // trainer.config.batch_size)
+        with progress(n_batches, f"{what}, epoch {trainer.epoch + 1}") as bar:
+            trainer.run_epoch(bar)
+        if checkpoint is not None:
+            trainer.save(checkpoint)
+    model.load_state_dict(trainer.best)
+    trainer.result.metrics = evaluate(model, split)
+    return trainer.result
+
+
+def cache_dir() -> Path:
+    """Where trained models are kept: `DUET_CACHE`, or the user's cache folder."""
+    return Path(os.environ.get("DUET_CACHE") or Path(pooch.os_cache("duet-by-hand")) / "models")
+
+
+def code_hash() -> str:
+    """SHA-256 over the files that decide what training yields."""
+    names = ("sessions", "backbones", "dynamic", "hypernetwork", "ppg", "swa", "umn", "training")
+    files = [Path(__file__).with_name(f"{name}.py") for name in names]
+    return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
+
+
+def trained(
+    backbone: str,
+    method: str,
+    split: Split,
+    config: TrainConfig | None = None,
+    *,
+    seed: int = 0,
+    **ppg: Any,
+) -> tuple[UniversalMetaNetwork, Result]:
+    """A trained model by name: trained in front of you the first time, read from disk after that.
+
+    It is kept under a key made of the code, the data, the settings and the kind of device, so that a
+    change in any of them trains anew.
+
+    Args:
+        backbone, method, ppg: as in `umn.build`. split: on the device to train on.
+        config: Table 5's settings by default. seed: of everything.
+    """
+    config = config or TrainConfig()
+    settings = [backbone, method, asdict(config), seed, sorted(ppg.items()), split.sha256]
+    settings += [len(split.train), len(split.test), split.n_items, split.seen.device.type]
+    settings += [code_hash(), torch.__version__]
+    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+    path = cache_dir() / f"{backbone}-{method}-{key}.safetensors"
+    torch.manual_seed(seed)
+    model = build(backbone, method, split.n_items, **ppg).to(split.seen.device)
+    if path.exists():
+        with safe_open(path, framework="pt", device=str(split.seen.device)) as file:
+            model.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+            return model, Result(**json.loads(file.metadata()["result"]))
+    result = train(model, split, config, seed=seed, what=f"{backbone} {method}")
+    write_safetensors(path, model.state_dict(), {"result": json.dumps(asdict(result))})
+    return model, result

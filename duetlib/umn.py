@@ -1,0 +1,116 @@
+"""The Universal Meta Network: static layers that all devices share, dynamic ones from a source.
+
+The source is what the methods of the paper differ in: one ordinary set of weights (Eq. 2), a
+HyperNetwork that knows nothing of the device (Eq. 3 and 4), or a PPG that reads its clicks
+(Eq. 5 to 9). Chapter 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .backbones import BACKBONES, Backbone, click_mask
+from .dynamic import Layer, apply_layers
+from .hypernetwork import HyperNetwork
+from .ppg import PPG
+
+METHODS = ("base", "hypernetwork", "duet_no_swa", "duet", "duet_as_released")
+
+
+class OrdinaryLayers(nn.Module):
+    """One set of weights for all devices: the classifier Θ_g^c of Eq. 2, started as `nn.Linear`.
+
+    Args:
+        shapes: `(N_in, N_out)` of each layer.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, int]]):
+        super().__init__()
+        self.weight, self.bias = nn.ParameterList(), nn.ParameterList()
+        for n_in, n_out in shapes:
+            bound = 1 / math.sqrt(n_in)
+            self.weight.append(torch.empty(n_in, n_out).uniform_(-bound, bound))
+            self.bias.append(torch.empty(n_out).uniform_(-bound, bound))
+
+    def forward(self, clicks: Tensor, mask: Tensor) -> list[Layer]:
+        """The layers, whatever was clicked."""
+        return [Layer(w, b) for w, b in zip(self.weight, self.bias, strict=True)]
+
+
+class UniversalMetaNetwork(nn.Module):
+    """A recommender whose last layers come from a source.
+
+    Args:
+        backbone: static layers. n_items: items, ids from 1. source: maps embedded clicks
+            `[B, L, D]` and their mask `[B, L]` to the dynamic layers.
+
+    Source: Chapter 3, Eq. (2); Section 3.2.
+    """
+
+    def __init__(self, backbone: Backbone, n_items: int, source: nn.Module):
+        super().__init__()
+        self.items = nn.Embedding(n_items + 1, backbone.dim, padding_idx=0)
+        with torch.no_grad():
+            self.items.weight *= 0.1  # dot products near 0 at the start, not near √D
+        self.backbone, self.source = backbone, source
+
+    def layers(self, history: Tensor) -> list[Layer]:
+        """The dynamic layers for each session: what the cloud sends.
+
+        Args:
+            history: `[B, L]`.
+        """
+        return self.source(self.items(history), click_mask(history))
+
+    def rank(self, history: Tensor, candidates: Tensor, layers: Sequence[Layer]) -> Tensor:
+        """Logits `[B, C]` with given layers: what the device computes.
+
+        Args:
+            history: `[B, L]`. candidates: `[B, C]`.
+        """
+        clicks, items = self.items(history), self.items(candidates)
+        features = self.backbone(clicks, click_mask(history), items)  # [B, C or 1, N_in]
+        return self.backbone.score(apply_layers(features, layers), items)
+
+    def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
+        """Cloud and device together: `[B, L]` and `[B, C]` ids to `[B, C]` logits."""
+        return self.rank(history, candidates, self.layers(history))
+
+
+def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMetaNetwork:
+    """A fresh model by name.
+
+    Args:
+        backbone: `din`, `din_concat`, `sasrec` or `gru4rec`. method: one of `METHODS`.
+        n_items: items, ids from 1. ppg: settings of the `PPG` (`rank`, `form`, `n_generators`,
+            `tau`, `temperature`); `duet` has `n_generators=5` unless told otherwise.
+
+    Raises:
+        ValueError: for an unknown name, or PPG settings with a method that has no PPG.
+
+    Source: Chapter 3.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"backbone {backbone!r} is not one of {', '.join(BACKBONES)}")
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
+    static = BACKBONES[backbone]()
+    if ppg and not method.startswith("duet"):
+        raise ValueError(f"method {method!r} has no PPG to take {', '.join(ppg)}")
+    source: nn.Module
+    if method == "base":
+        source = OrdinaryLayers(static.shapes)
+    elif method == "hypernetwork":
+        widths = [n for shape in static.shapes for n in shape if n > 1]
+        side = math.gcd(*widths) // 2  # so that every kernel is put together from blocks
+        outs = [shape[1] for shape in static.shapes]
+        source = HyperNetwork(static.shapes, (side, math.gcd(side, *outs)))
+    else:
+        fixed = {"duet": {"n_generators": 5}, "duet_as_released": {"frozen": True}}
+        source = PPG(static.dim, static.shapes, **{**fixed.get(method, {}), **ppg})
+    return UniversalMetaNetwork(static, n_items, source)

@@ -1,0 +1,230 @@
+"""Run the notebooks that have changed, and keep what they gave.
+
+A run is kept under a key of everything that it depends on: the notebook's code, the library, the
+records, the data, and the versions of Python and PyTorch. Jupyter Book's own cache sees the first
+of these alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+TIMEOUT = 900  # seconds for one cell
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
+_PEAK = """
+def _peak():
+    import re, resource, sys
+    try:  # the kernel alone: getrusage also counts what the parent held when it forked
+        return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak // 1024 if sys.platform == "darwin" else peak
+print(_peak())
+"""
+
+
+class NotebookError(Exception):
+    """A notebook that cannot be used: which one, which cell, and why."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a notebook was run: what its run card says, and the key under which it is kept."""
+
+    key: str
+    seconds: float
+    peak_gb: float
+    date: str
+    machine: str
+    python: str
+    torch: str
+
+
+def digest(parts: Iterable[str | bytes]) -> str:
+    """SHA-256 of several parts, each with its length, so that no two lists of parts meet."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(f"{len(data)} ".encode() + data)
+    return total.hexdigest()
+
+
+def tree_digest(paths: Iterable[Path], root: Path) -> str:
+    """SHA-256 over the names and the contents of files, in whatever order they come."""
+    files = sorted(paths)
+    return digest(part for f in files for part in (f.relative_to(root).as_posix(), f.read_bytes()))
+
+
+def library_digest(root: Path) -> str:
+    """What every chapter depends on in the tree: the two packages and the records."""
+    patterns = ("duetlib/**/*.py", "data_prep/**/*.py", "results/**/*.jsonl")
+    return tree_digest((f for pattern in patterns for f in root.glob(pattern)), root)
+
+
+def change_key(notebook: NotebookNode, library: str, data: str) -> str:
+    """The key of a run: two runs with the same key give the same outputs.
+
+    Args:
+        library: `library_digest`. data: SHA-256 of the ratings.
+    """
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return digest([library, data, platform.python_version(), version("torch"), *code])
+
+
+def machine() -> str:
+    """The processor, the number of cores, and the GPU if there is one."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and (model := re.search(r"model name\s*: (.+)", cpuinfo.read_text())):
+        name = model[1].strip()
+    import torch  # slow to import, and only needed when something was run
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{name}, {os.cpu_count()} cores, {gpu}"
+
+
+def kernel_environment() -> dict[str, str]:
+    """This process's environment, with our own `python` first: `!python` must be the kernel's."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "DUET_PROGRESS": "0", "PATH": path}
+
+
+def _explain(name: str, number: int, cell: NotebookNode, error: Exception) -> NotebookError:
+    where = f"{name}.ipynb, code cell {number}"
+    if isinstance(error, CellExecutionError):
+        reason = f"{error.ename}: {error.evalue}"
+    elif isinstance(error, CellTimeoutError):
+        reason = f"no answer within {TIMEOUT} seconds"
+    else:
+        reason = f"the kernel died ({error})"
+    source = "\n".join(f"    {line}" for line in cell.source.split("\n"))
+    return NotebookError(f"{where}: {reason}\n{source}")
+
+
+def check_streams(name: str, notebook: NotebookNode) -> None:
+    """Fail on anything written to stderr: a reader would take it for part of the lesson.
+
+    Raises:
+        NotebookError: naming the cell, with the text.
+    """
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, 1):
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr":
+                text = output.text.rstrip()
+                raise NotebookError(f"{name}.ipynb, code cell {number}: stderr holds\n{text}")
+
+
+def execute(name: str, notebook: NotebookNode, key: str) -> NotebookNode:
+    """Run all cells in a fresh kernel and a fresh empty folder.
+
+    Returns:
+        A copy with outputs, and the `Run` in its metadata under "duet".
+
+    Raises:
+        NotebookError: if a cell raises, hangs, kills the kernel or writes to stderr.
+    """
+    notebook = deepcopy(notebook)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="duet-book-") as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=TIMEOUT,
+            kernel_name="python3",
+            extra_arguments=["--IPKernelApp.log_level=40"],  # else it warns that it talks by TCP
+            record_timing=False,
+            coalesce_streams=True,
+            resources={"metadata": {"path": folder}},
+        )
+        with client.setup_kernel(env=kernel_environment()):
+            number = 0
+            for index, cell in enumerate(notebook.cells):
+                number += cell.cell_type == "code"
+                try:
+                    client.execute_cell(cell, index)
+                except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                    raise _explain(name, number, cell, error) from None
+            seconds = time.perf_counter() - started
+            notebook.cells.append(nbformat.v4.new_code_cell(_PEAK))  # after the last, not kept
+            peak = client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1)
+            notebook.cells.pop()
+    check_streams(name, notebook)
+    notebook.metadata["duet"] = asdict(
+        Run(
+            key=key,
+            seconds=round(seconds, 1),
+            peak_gb=round(int(peak.outputs[0].text) / 2**20, 2),
+            date=date.today().isoformat(),
+            machine=machine(),
+            python=platform.python_version(),
+            torch=version("torch"),
+        )
+    )
+    return notebook
+
+
+def with_outputs(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
+    """The source, its code cells filled with what the run gave.
+
+    Text is the source's. Of the run, nothing is kept that another run of the same code would change:
+    no times, no versions, no ids; cells are counted from 1.
+
+    Raises:
+        ValueError: if the two do not have the same code.
+    """
+    filled = deepcopy(source)
+    filled.metadata = nbformat.from_dict(METADATA)
+    for cell in filled.cells:
+        for volatile in ("execution", "collapsed", "ExecuteTime"):
+            cell.metadata.pop(volatile, None)
+    pairs = zip(
+        (cell for cell in filled.cells if cell.cell_type == "code"),
+        (cell for cell in executed.cells if cell.cell_type == "code"),
+        strict=True,
+    )
+    for number, (cell, ran) in enumerate(pairs, 1):
+        if cell.source != ran.source:
+            raise ValueError(f"code cell {number} is not the one that was run")
+        cell.outputs, cell.execution_count = deepcopy(ran.outputs), number
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = number
+    return filled
+
+
+def write_if_changed(path: Path, content: str | bytes) -> bool:
+    """Write a file aside and move it into place, unless it holds `content` already."""
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and path.read_bytes() == data:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_bytes(data)
+    os.replace(aside, path)
+    return True
+
+
+def dumps(notebook: NotebookNode) -> str:
+    """A notebook as text, the same text for the same notebook."""
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
