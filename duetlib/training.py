@@ -40,7 +40,8 @@ class TrainConfig:
     """How a model is trained.
 
     Attributes:
-        lr, weight_decay: of Adam. batch_size: *sessions* in a batch, each with its candidates.
+        lr, weight_decay: of Adam. batch_size: *rows*, a row being one history with one candidate,
+            the unit of Table 5: 512 rows are 102 sessions with five candidates each.
         negatives: for each target. gamma: γ of Eq. 7. scheme: `joint` (Section 3.3.2) or
             `alternating` (Algorithm 1). max_epochs, patience: when to stop.
     """
@@ -53,6 +54,11 @@ class TrainConfig:
     scheme: Scheme = "joint"
     max_epochs: int = 40
     patience: int = 3
+
+    @property
+    def sessions(self) -> int:
+        """Sessions in a batch."""
+        return max(1, self.batch_size // (1 + self.negatives))
 
 
 # Table 5. It gives no number of epochs, and no N_p.
@@ -216,7 +222,7 @@ class Trainer:
         every = candidates(train, drawn)  # [N, 1 + n]
         total = torch.zeros((), device=self.device)
         self.model.train()
-        batches = order.split(self.config.batch_size)
+        batches = order.split(self.config.sessions)
         for index in batches:
             ids = every[index]
             for step in self.steps:
@@ -321,7 +327,7 @@ def train(
     if checkpoint is not None and checkpoint.exists():
         trainer.load(checkpoint)
     while not trainer.finished:
-        n_batches = -(-len(split.train) // trainer.config.batch_size)
+        n_batches = -(-len(split.train) // trainer.config.sessions)
         with progress(n_batches, f"{what}, epoch {trainer.epoch + 1}") as bar:
             trainer.run_epoch(bar)
         if checkpoint is not None:

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-AXE_ALL = {"preload": False, "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+AXE_ALL = {
+    "preload": False,
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"],
+}
 AXE_CONTRAST = {"preload": False, "runOnly": ["color-contrast"]}
 
 
@@ -96,7 +99,7 @@ def missing_alternatives(folder: Path) -> list[str]:
 
 def raw_markup(folder: Path) -> list[str]:
     """Directives, roles or links that were not understood, and stand in the text as they are."""
-    raw = re.compile(r"^\s*:::|\{(?:cite|ref|eq|math|doc|numref)\b|\]\(|<!--|^> |\*\*[A-Z]", re.MULTILINE)
+    raw = re.compile(r"(?m)^\s*:::|\{(?:cite|ref|eq|math|doc|numref)\b|\]\(|<!--|^> |\*\*[A-Z]")
     return [
         f"{path.relative_to(folder)}: {found[0]!r}"
         for path in html_files(folder)
@@ -148,6 +151,7 @@ def visit(context: Any, base: str, page: str, axe: str) -> Visit:
     seen.equations = tab.locator("mjx-container").count()
     seen.unrendered = tab.locator(".math:not(:has(mjx-container)), mjx-merror").count()
 
+    tab.evaluate("document.querySelectorAll('article details').forEach(d => d.open = true)")
     tab.add_style_tag(content="* { transition: none !important; }")
     tab.evaluate(axe)
     seen.violations += _violations(tab, "light", AXE_ALL)

@@ -1,7 +1,7 @@
 """Build the site: run the chapters that have changed, prepare their pages, call Jupyter Book.
 
-    python tools/build_book.py            build _build/html
-    python tools/build_book.py --store    then also keep the new outputs in book/*.ipynb
+python tools/build_book.py            build _build/html
+python tools/build_book.py --store    then also keep the new outputs in book/*.ipynb
 """
 
 from __future__ import annotations
@@ -316,9 +316,7 @@ def site_keys(content: dict[str, str | bytes]) -> dict[str, str]:
             *(version(tool) for tool in TOOLS),
         ]
     )
-    everything = digest(
-        [frame, library_digest(ROOT), *(content[name] for name in sorted(content))]
-    )
+    everything = digest([frame, library_digest(ROOT), *(content[name] for name in sorted(content))])
     return {"frame": frame, "all": everything}
 
 

@@ -187,8 +187,8 @@ def execute(name: str, notebook: NotebookNode, key: str) -> NotebookNode:
 def with_outputs(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
     """The source, its code cells filled with what the run gave.
 
-    Text is the source's. Of the run, nothing is kept that another run of the same code would change:
-    no times, no versions, no ids; cells are counted from 1.
+    Text is the source's. Of the run, nothing is kept that another run of the same code would
+    change: no times, no versions, no ids. Cells are counted from 1.
 
     Raises:
         ValueError: if the two do not have the same code.
