@@ -60,7 +60,8 @@ def test_launch_and_edit_links_lead_to_files_of_the_tree(html: Path) -> None:
     links = {link.split(":", 1)[1] for link in repository_links(html)}
     assert len(links) > 5
     assert [path for path in sorted(links) if not (ROOT / path).is_file()] == []
-    assert {link.split(":")[0] for link in repository_links(html)} == {"main"}
+    branches = {link.split(":", 1)[0] for link in repository_links(html)}
+    assert branches == {CONFIG["repository"]["branch"]}
 
 
 def chapters() -> list[Path]:

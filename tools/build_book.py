@@ -110,11 +110,18 @@ def markdown_of(path: Path) -> str:
 
 
 def get_data() -> str:
-    """Have the ratings fetched, if they are not there yet, and say which they are (SHA-256)."""
-    from data_prep import load_movielens
+    """Have the ratings fetched, if they are not there yet; their SHA-256.
+
+    Raises:
+        BuildError: if they cannot be had, with what was tried.
+    """
+    from data_prep import DataError, load_movielens
 
     say("data", "ml-100k ...", end="")
-    ratings = load_movielens("ml-100k")
+    try:
+        ratings = load_movielens("ml-100k")
+    except DataError as error:
+        raise BuildError(str(error)) from error
     say("data", f"{ratings.label}: {ratings.n_users} users, {ratings.n_items} films")
     return ratings.sha256
 
@@ -210,9 +217,13 @@ def modules(root: Path) -> dict[str, str]:
     """The public modules of the two packages, each with the first line of its docstring."""
     found = {}
     for package in ("duetlib", "data_prep"):
-        for path in sorted((root / package).glob("[!_]*.py")):
+        for path in sorted((root / package).rglob("*.py")):
+            inside = path.relative_to(root).with_suffix("").parts
+            parts = inside[:-1] if inside[-1] == "__init__" else inside
+            if len(parts) == 1 or any(part.startswith("_") for part in parts):
+                continue
             docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-            found[f"{package}.{path.stem}"] = docstring.split("\n\n")[0].replace("\n", " ")
+            found[".".join(parts)] = docstring.split("\n\n")[0].replace("\n", " ")
     return found
 
 
@@ -320,6 +331,13 @@ def site_keys(content: dict[str, str | bytes]) -> dict[str, str]:
     return {"frame": frame, "all": everything}
 
 
+def complaints(output: str) -> str:
+    """The warnings in what Jupyter Book printed, or its last lines if it did not get that far."""
+    lines = re.sub(r"\x1b\[[\d;]*m", "", output).splitlines()
+    warnings = [line for line in lines if "WARNING" in line or "ERROR" in line]
+    return "\n".join(warnings or lines[-60:])
+
+
 def build_site(source: Path, build: Path, keys: dict[str, str]) -> None:
     """Call Jupyter Book, unless nothing has changed since it last succeeded.
 
@@ -345,7 +363,7 @@ def build_site(source: Path, build: Path, keys: dict[str, str]) -> None:
     if done.returncode:
         # pages without a warning would not be read again, nor would those with one
         shutil.rmtree(build / ".doctrees", ignore_errors=True)
-        raise BuildError(f"jupyter-book failed:\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}")
+        raise BuildError(complaints(done.stdout + done.stderr))
     write_if_changed(kept, json.dumps(keys))
     say("site", f"built     {time.perf_counter() - started:6.1f} s")
 

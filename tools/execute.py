@@ -8,7 +8,6 @@ of these alone.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import re
@@ -227,4 +226,4 @@ def write_if_changed(path: Path, content: str | bytes) -> bool:
 
 def dumps(notebook: NotebookNode) -> str:
     """A notebook as text, the same text for the same notebook."""
-    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    return nbformat.writes(notebook) + "\n"

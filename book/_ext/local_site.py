@@ -9,6 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+ROOT = Path(__file__).parents[2]
 GENERATED = re.compile(r"run_times$|api/|_modules/|genindex$|py-modindex$|search$")
 
 
@@ -68,7 +69,8 @@ def source_address(domain: str, info: dict[str, str]) -> str | None:
     """Where the repository shows the module of a documented object."""
     options = source_address.options  # type: ignore[attr-defined]
     path = info["module"].replace(".", "/")
-    return f"{options['repository_url']}/blob/{options['repository_branch']}/{path}.py"
+    file = f"{path}.py" if (ROOT / f"{path}.py").exists() else f"{path}/__init__.py"
+    return f"{options['repository_url']}/blob/{options['repository_branch']}/{file}"
 
 
 def plain_sources(app: Sphinx, error: Exception | None) -> None:

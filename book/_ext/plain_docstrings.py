@@ -59,6 +59,8 @@ def fields(lines: list[str], known: set[str]) -> list[str]:
         else:
             while rest and (not rest[0].strip() or rest[0].startswith("    ")):
                 body.append(rest.pop(0))
+        while body and not body[-1].strip():
+            body.pop()
         if section["name"] in _KEPT:
             out += ["", f":{section['name']}:", *(f"    {b.strip()}" for b in body), ""]
             continue

@@ -1,0 +1,76 @@
+"""How a check answers: it tells, and never stops the notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found.
+
+    Attributes:
+        name: `right`, `blank`, `error`, `wrong`, or the name of a usual wrong answer.
+        message: for the reader.
+    """
+
+    name: str
+    message: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the answer is right."""
+        return self.name == "right"
+
+    def __repr__(self) -> str:
+        mark = {"right": "✓", "blank": "·"}.get(self.name, "✗")
+        return f"{mark} {self.message}"
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two answers agree: tensors and floats to 1e-5, all else exactly."""
+    if isinstance(b, Tensor):
+        return isinstance(a, Tensor) and a.shape == b.shape and torch.allclose(a, b, atol=1e-5)
+    if isinstance(b, float):
+        return isinstance(a, int | float | Tensor) and abs(float(a) - b) < 1e-5
+    if isinstance(b, list | tuple):
+        both = isinstance(a, list | tuple) and len(a) == len(b)
+        return both and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def judge(
+    answer: Callable[[], Any],
+    right: Any,
+    usual: Mapping[str, tuple[Any, str]],
+    praise: str,
+    otherwise: str,
+) -> Verdict:
+    """Compare an answer with the right one and with the usual wrong ones.
+
+    Args:
+        answer: calls the reader's function on the check's own input. A result of None (a body of
+            `...`) means that the exercise was not attempted yet.
+        right: what it should give. usual: for each usual mistake its name, what it gives, and what
+            to say. praise: said when right. otherwise: said when wrong in another way.
+    """
+    try:
+        given = answer()
+    except Exception as error:  # the reader's code may fail in any way
+        return Verdict("error", f"your code raised {type(error).__name__}: {error}")
+    if given is None or given is ...:
+        return Verdict("blank", "not attempted yet: replace the `...` and run the cell again")
+    if same(given, right):
+        return Verdict("right", praise)
+    for name, (wrong, message) in usual.items():
+        if same(given, wrong):
+            return Verdict(name, message)
+    if isinstance(given, Tensor) and isinstance(right, Tensor) and given.shape != right.shape:
+        shapes = f"{list(given.shape)}, expected {list(right.shape)}"
+        return Verdict("wrong", f"the shape is {shapes}. {otherwise}")
+    return Verdict("wrong", otherwise)

@@ -1,0 +1,37 @@
+"""What every chapter begins with: a seed, a style, a device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from .plotting import use_style
+
+
+def start(seed: int = 0) -> torch.device:
+    """Seed PyTorch, set the style of figures, and choose the device: `cuda` if there is one.
+
+    Prints one line that says what was chosen.
+    """
+    torch.manual_seed(seed)
+    use_style()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    print(f"PyTorch {torch.__version__} on {name}, seed {seed}")
+    return device
+
+
+def median_ms(work: Callable[[], object], device: torch.device, repeat: int = 20) -> float:
+    """Median wall-clock milliseconds of a piece of work, the device being waited for each time."""
+
+    def once() -> float:
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return 1e3 * (time.perf_counter() - started)
+
+    once(), once()  # the first calls set things up
+    return sorted(once() for _ in range(repeat))[repeat // 2]
