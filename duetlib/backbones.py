@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 
 
 class GRU4Rec(Backbone):
-    """A gated recurrent unit reads the clicks; its last state is the feature (Hidasi et al., 2016)."""
+    """A recurrent unit reads the clicks; its last state is the feature (Hidasi et al., 2016)."""
 
     def __init__(self, dim: int = 32):
         super().__init__(dim)
@@ -95,8 +95,8 @@ class SASRec(Backbone):
         place = torch.arange(steps, device=clicks.device)
         back = (mask.sum(1, keepdim=True) - 1 - place).clamp(min=0)  # [B, L]: 0 is the last click
         x = clicks + F.embedding(back, self.position)
-        # A click sees itself and what came before, if it is a real click. (Every row sees itself, so
-        # that no softmax is over nothing.)
+        # A click sees what came before, if it is a real click, and itself (so that no softmax is
+        # over nothing).
         causal = place.unsqueeze(0) <= place.unsqueeze(1)  # [L, L]
         itself = torch.eye(steps, dtype=torch.bool, device=clicks.device)
         visible = (causal & mask.unsqueeze(1)) | itself  # [B, L, L]
@@ -121,7 +121,7 @@ class AttentionBlock(nn.Module):
         self.feed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
     def forward(self, asking: Tensor, x: Tensor, hide: Tensor) -> Tensor:
-        """`asking` `[B, Q, D]` looks at `x` `[B, L, D]`, but not where `hide` `[B, Q, L]` is -inf."""
+        """`asking` `[B, Q, D]` looks at `x` `[B, L, D]` where `hide` `[B, Q, L]` is not -inf."""
         q = self.query(self.norm_1(asking))
         k, v = self.key_value(self.norm_1(x)).chunk(2, dim=-1)
         y = asking + F.scaled_dot_product_attention(q, k, v, attn_mask=hide)

@@ -1,13 +1,15 @@
 """Runs and their records: one run, one JSON object on one line.
 
-`python -m duetlib.experiments` runs what is still missing from the grid and appends a record as soon
-as a run ends; killed, it goes on at the next start. Tables and figures are made from records alone.
+`python -m duetlib.experiments` runs what is still missing from the grid and appends a record as
+soon as a run ends; killed, it goes on at the next start. Tables and figures are made from records
+alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -30,8 +32,8 @@ from .training import TrainConfig, cache_dir, code_hash, train
 from .umn import build
 
 PROTOCOL = (
-    "5-core, ties in file order, leave the last out for testing and the second-last for validation, "
-    "100 fixed negatives, histories of 30 clicks; the epoch chosen on the validation AUC"
+    "5-core, ties in file order, leave the last out for testing and the second-last for "
+    "validation, 100 fixed negatives, histories of 30 clicks; the epoch chosen on the validation AUC"
 )
 
 
@@ -106,9 +108,7 @@ def run(config: RunConfig, device: str = "cpu") -> dict[str, Any]:
     model = build(config.backbone, config.method, split.n_items, **dict(config.ppg)).to(device)
     name = "-".join(str(part) for part in (config.backbone, config.method, config.seed))
     checkpoint = cache_dir() / "runs" / f"{name}-{abs(hash_of(config)):016x}.safetensors"
-    result = train(
-        model, split, config.train, seed=config.seed, checkpoint=checkpoint, what=name
-    )
+    result = train(model, split, config.train, seed=config.seed, checkpoint=checkpoint, what=name)
     session = split.test[:1]
     shapes = model.backbone.shapes
     record = {
@@ -139,8 +139,6 @@ def run(config: RunConfig, device: str = "cpu") -> dict[str, Any]:
 
 def hash_of(config: RunConfig) -> int:
     """A number for file names, the same in every process, of the run and of the code."""
-    import hashlib
-
     return int(hashlib.sha256((config.key + code_hash()).encode()).hexdigest()[:16], 16)
 
 
@@ -152,7 +150,9 @@ def provenance(device: str) -> dict[str, Any]:
         "commit": commit or "unknown",
         "code": code_hash()[:12],
         "date": datetime.now(UTC).date().isoformat(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu ({platform.machine()})",
+        "device": torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -189,7 +189,9 @@ def grid(dataset: str = "ml-100k", seeds: Iterable[int] = (0, 1, 2)) -> list[Run
         runs.append(RunConfig(dataset, "sasrec", "duet_as_released", seed))
         runs.append(RunConfig(dataset, "sasrec", "hypernetwork", seed))
         runs.append(
-            RunConfig(dataset, "sasrec", "duet_no_swa", seed, train=TrainConfig(scheme="alternating"))
+            RunConfig(
+                dataset, "sasrec", "duet_no_swa", seed, train=TrainConfig(scheme="alternating")
+            )
         )
     return runs
 

@@ -58,8 +58,8 @@ class TwoLayerGenerator(nn.Module):
         self.W_2 = nn.Parameter(torch.randn(rank, cols) / math.sqrt(rank))
         self.B_2 = nn.Parameter(torch.zeros(cols))
         with torch.no_grad():
-            self.W_1 *= std * math.sqrt(from_code / latent)
-            self.B_1 *= std * math.sqrt(1 - from_code)
+            self.W_1.mul_(std * math.sqrt(from_code / latent))
+            self.B_1.mul_(std * math.sqrt(1 - from_code))
 
     def forward(self, e: Tensor) -> Tensor:
         """`[B, Z]` codes to `[B, R, N]` matrices."""
@@ -121,7 +121,11 @@ class HyperNetwork(nn.Module):
     """
 
     def __init__(
-        self, targets: Sequence[Sequence[int]], base: Sequence[int], latent: int = 64, rank: int = 32
+        self,
+        targets: Sequence[Sequence[int]],
+        base: Sequence[int],
+        latent: int = 64,
+        rank: int = 32,
     ):
         super().__init__()
         self.grids = [block_grid(target, base) for target in targets]

@@ -28,8 +28,7 @@ FROM_DEVICE = 0.1
 class Neck(nn.Module):
     """E_share of Eq. 5: a GRU over the clicks; its last state is what all dynamic layers share.
 
-    As wide as the clicks themselves: at width Z = 64 the GRU took more than half of a training
-    step, for no better ranking.
+    As wide as the clicks themselves: at width Z = 64 it took more than half of a training step.
 
     Args:
         dim: D.
@@ -120,7 +119,7 @@ class PPG(nn.Module):
 
 
 def split_bias(K: Tensor) -> Layer:
-    """`[B, N_in + 1, N_out]` to a layer: all rows but the last are the weight, the last the bias."""
+    """`[B, N_in + 1, N_out]` to a layer: the last row is the bias, all others the weight."""
     return Layer(K[:, :-1], K[:, -1])
 
 
@@ -129,9 +128,7 @@ def n_generated(shapes: Sequence[tuple[int, int]]) -> int:
     return sum((n_in + 1) * n_out for n_in, n_out in shapes)
 
 
-def ppg_loss(
-    logits: Tensor, labels: Tensor, gamma: float = 1.0, t: Tensor | None = None
-) -> Tensor:
+def ppg_loss(logits: Tensor, labels: Tensor, gamma: float = 1.0, t: Tensor | None = None) -> Tensor:
     """Eq. 7: cross-entropy, a session's t-th sample weighted by γ^t.
 
     The paper leaves `t` undefined. Here it is the place of a sample in its session, counted from 0:

@@ -102,8 +102,8 @@ def leave_last_out(
     short = np.flatnonzero(count < n_test + n_valid + 2) + 1
     if len(short):
         raise ValueError(
-            f"user {short[0]} has {count[short[0] - 1]} clicks, but {n_test} for testing, {n_valid} "
-            f"for validation and 2 for training are needed; raise k_core to {n_test + n_valid + 2}"
+            f"user {short[0]} has {count[short[0] - 1]} clicks, but {n_test} for testing, "
+            f"{n_valid} for validation and 2 for training are needed; raise k_core to {n_test + n_valid + 2}"
         )
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
     position = np.arange(len(user)) - start[user - 1]  # place of each row in its user's clicks
@@ -152,7 +152,9 @@ class Negatives:
         self.count = (~seen).sum(1)  # [n_users + 1]
         width = int(self.count.max())
         # A stable sort of a boolean row brings the unseen items (False) to the front, in order.
-        self.unseen = seen.to(torch.uint8).sort(dim=1, stable=True).indices[:, :width].to(torch.int32)
+        self.unseen = (
+            seen.to(torch.uint8).sort(dim=1, stable=True).indices[:, :width].to(torch.int32)
+        )
 
     def draw(self, user: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """`n` unseen items for each user, with replacement: for training, anew each epoch.

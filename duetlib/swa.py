@@ -43,9 +43,10 @@ def row_sums(S: Tensor) -> Tensor:
 def adapter_weights(p_prime: Tensor, tau: float, temperature: Temperature = "tempered") -> Tensor:
     """Eq. 8: `[M]` row sums to the M weights of the blend.
 
-    `as_printed`: `softmax((p'/τ) / Σ(p'/τ))`, in which τ cancels. `tempered`: `softmax(p' / (τ Σp'))`,
-    the same at τ = 1. Single row sums may be zero or negative: softmax does not mind. Their total is
-    the squared length of ΣW', never negative; where it is zero, all row sums are, and p is uniform.
+    `as_printed`: `softmax((p'/τ) / Σ(p'/τ))`, in which τ cancels. `tempered`:
+    `softmax(p' / (τ Σp'))`, the same at τ = 1. Single row sums may be zero or negative: softmax
+    does not mind. Their total is the squared length of ΣW', never negative; where it is zero, all
+    row sums are, and p is uniform.
 
     Raises:
         ValueError: for a temperature that is not positive, or an unknown kind.
@@ -128,7 +129,7 @@ class StableWeightAdapter(nn.Module):
 
 
 def fold_adapters(ppg: nn.Module) -> nn.Module:
-    """A copy of a PPG whose adapters are folded: the same weights for every device, M times smaller."""
+    """A copy of a PPG with its adapters folded: the same layers for every device, M times smaller."""
     folded = copy.deepcopy(ppg)
     generators = folded.get_submodule("generators")
     for name, g in list(generators.named_children()):

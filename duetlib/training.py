@@ -169,7 +169,7 @@ class Trainer:
         self.negatives = Negatives(split.seen)
         self.valid_candidates = sampled_candidates(split, "valid")
         self.modules = nn.ModuleDict({"model": model})
-        self.optimizers = []
+        self.optimizers: list[torch.optim.Optimizer] = []
         self.steps: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = []
         if config.scheme == "alternating":
             # Algorithm 1: in each batch first Eq. 2, with a classifier of its own, then Eq. 7.
@@ -210,7 +210,9 @@ class Trainer:
     def finished(self) -> bool:
         """Whether the validation AUC has stopped rising, or the epochs are used up."""
         waited = self.epoch - self.result.best_epoch
-        return self.epoch >= self.config.max_epochs or (self.epoch > 0 and waited >= self.config.patience)
+        return self.epoch >= self.config.max_epochs or (
+            self.epoch > 0 and waited >= self.config.patience
+        )
 
     def run_epoch(self, bar: tqdm | None = None) -> None:
         """One pass over the training sessions, then the validation AUC."""
@@ -271,7 +273,7 @@ class Trainer:
             metadata = file.metadata()
             if metadata["run"] != self._metadata()["run"]:
                 raise ValueError(
-                    f"{path} is of another run: {metadata['run']}; delete it, or choose another file"
+                    f"{path} is of another run: {metadata['run']}; delete it, or name another"
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         groups: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
@@ -360,8 +362,8 @@ def trained(
 ) -> tuple[UniversalMetaNetwork, Result]:
     """A trained model by name: trained in front of you the first time, read from disk after that.
 
-    It is kept under a key made of the code, the data, the settings and the kind of device, so that a
-    change in any of them trains anew.
+    It is kept under a key made of the code, the data, the settings and the kind of device: a change
+    in any of them trains anew.
 
     Args:
         backbone, method, ppg: as in `umn.build`. split: on the device to train on.

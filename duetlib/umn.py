@@ -111,6 +111,9 @@ def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMeta
         outs = [shape[1] for shape in static.shapes]
         source = HyperNetwork(static.shapes, (side, math.gcd(side, *outs)))
     else:
-        fixed = {"duet": {"n_generators": 5}, "duet_as_released": {"frozen": True}}
+        fixed: dict[str, dict[str, Any]] = {
+            "duet": {"n_generators": 5},
+            "duet_as_released": {"frozen": True},
+        }
         source = PPG(static.dim, static.shapes, **{**fixed.get(method, {}), **ppg})
     return UniversalMetaNetwork(static, n_items, source)
