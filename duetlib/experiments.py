@@ -33,7 +33,8 @@ from .umn import build
 
 PROTOCOL = (
     "5-core, ties in file order, leave the last out for testing and the second-last for "
-    "validation, 100 fixed negatives, histories of 30 clicks; the epoch chosen on the validation AUC"
+    "validation, 100 fixed negatives, histories of 30 clicks; the epoch chosen on the validation "
+    "AUC"
 )
 
 

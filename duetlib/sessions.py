@@ -99,11 +99,12 @@ def leave_last_out(
     """
     user, item = interactions.user, interactions.item
     count = np.bincount(user, minlength=interactions.n_users + 1)[1:]
-    short = np.flatnonzero(count < n_test + n_valid + 2) + 1
+    least = n_test + n_valid + 2
+    short = np.flatnonzero(count < least) + 1
     if len(short):
         raise ValueError(
             f"user {short[0]} has {count[short[0] - 1]} clicks, but {n_test} for testing, "
-            f"{n_valid} for validation and 2 for training are needed; raise k_core to {n_test + n_valid + 2}"
+            f"{n_valid} for validation and 2 for training are needed; raise k_core to {least}"
         )
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
     position = np.arange(len(user)) - start[user - 1]  # place of each row in its user's clicks

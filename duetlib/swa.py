@@ -129,7 +129,7 @@ class StableWeightAdapter(nn.Module):
 
 
 def fold_adapters(ppg: nn.Module) -> nn.Module:
-    """A copy of a PPG with its adapters folded: the same layers for every device, M times smaller."""
+    """A copy of a PPG with its adapters folded: the same layers, M times fewer numbers."""
     folded = copy.deepcopy(ppg)
     generators = folded.get_submodule("generators")
     for name, g in list(generators.named_children()):

@@ -1,0 +1,269 @@
+"""Figures of chapter 5, the Stable Weight Adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MultipleLocator
+from torch import Tensor
+
+from ..swa import adapter_weights
+from .style import COLORS, INK, METHOD_STYLE
+
+# By N_p; 0 is the base, which generates nothing.
+N_P_STYLE: dict[int, dict[str, Any]] = {
+    0: METHOD_STYLE["base"],
+    1: {**METHOD_STYLE["duet_no_swa"], "label": "$N_p$ = 1 (no SWA)"},
+    2: {"color": COLORS["amber"], "linestyle": ":", "marker": "s", "label": "$N_p$ = 2"},
+    3: {"color": COLORS["purple"], "linestyle": (0, (5, 1)), "marker": "v", "label": "$N_p$ = 3"},
+    5: {**METHOD_STYLE["duet"], "label": "$N_p$ = 5"},
+}
+
+
+def box(ax: Axes, x: float, y: float, w: float, h: float, text: str, color: str) -> None:
+    """A rounded box with its text in the middle."""
+    style = "round,pad=0,rounding_size=0.12"
+    ax.add_patch(FancyBboxPatch((x, y), w, h, style, fc=color + "22", ec=color, lw=1.6))
+    ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=10.5, linespacing=1.35)
+
+
+def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """A thin arrow."""
+    style = {"arrowstyle": "-|>", "color": INK, "lw": 1.3, "shrinkA": 2, "shrinkB": 2}
+    ax.annotate("", end, start, arrowprops=style)
+
+
+def where_we_are() -> None:
+    """The whole of DUET, with the adapter between the generators and the layer they write."""
+    _, ax = plt.subplots(figsize=(7, 4.3))
+    ax.set(xlim=(0, 10), ylim=(0, 6.2))
+    ax.axis("off")
+    grey, orange, blue, green = (COLORS[c] for c in ("grey", "orange", "blue", "green"))
+    ax.text(0.1, 5.95, "Cloud", weight="bold", va="center")
+    box(ax, 0.1, 3.9, 2.0, 1.5, "neck\nreads the clicks\n(Eq. 5)", grey)
+    box(ax, 3.0, 3.9, 2.6, 1.5, "one generator\n$W_1, B_1, W_2, B_2$\n(Eq. 6)", orange)
+    box(ax, 6.9, 3.9, 2.9, 1.5, "a layer\nfor this device\n$K$", green)
+    for shift in (0.36, 0.18, 0.0):
+        background = FancyBboxPatch(
+            (3.0 + shift, 1.75 - shift),
+            2.3,
+            1.0,
+            "round,pad=0,rounding_size=0.12",
+            fc="#f7ded0",
+            ec=orange,
+            lw=1.6,
+        )
+        ax.add_patch(background)
+    ax.text(4.15, 2.25, "$M$ generators", ha="center", va="center", fontsize=10.5)
+    box(ax, 6.9, 1.25, 2.9, 1.5, "adapter (this chapter)\n$p$ from Eq. 8,\nblend by Eq. 9", blue)
+    arrow(ax, (2.1, 4.65), (3.0, 4.65))
+    ax.text(2.55, 4.85, "$e$", ha="center", fontsize=11)
+    arrow(ax, (5.6, 4.65), (6.9, 4.65))
+    arrow(ax, (5.75, 2.0), (6.9, 2.0))
+    arrow(ax, (7.1, 2.75), (5.4, 3.9))
+    ax.axhline(0.95, color=grey, lw=1, ls=":")
+    ax.text(0.1, 0.5, "Device", weight="bold", va="center")
+    ax.text(1.3, 0.5, "sends its clicks", va="center", fontsize=10.5)
+    ax.text(9.8, 0.5, "ranks with the layer it gets", ha="right", va="center", fontsize=10.5)
+    arrow(ax, (0.7, 0.75), (0.7, 3.9))
+    ax.plot([9.9, 9.9], [4.65, 4.65], alpha=0)
+    ax.annotate(
+        "",
+        (9.95, 0.6),
+        (9.8, 4.65),
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": INK,
+            "lw": 1.3,
+            "connectionstyle": "angle,angleA=0,angleB=90",
+        },
+    )
+    plt.show()
+
+
+def tau_curves(p_prime: Tensor, lowest: float = 0.03, highest: float = 30.0) -> None:
+    """The weights p over the temperature: as printed on the left, tempered on the right.
+
+    Args:
+        p_prime: `[M]` row sums.
+    """
+    taus = np.geomspace(lowest, highest, 121)
+    _, axes = plt.subplots(1, 2, figsize=(7, 3.3), sharey=True)
+    styles = ("-", "--", "-.", ":", (0, (5, 1)))
+    names = list(COLORS.values())
+    kinds = (("as_printed", "As printed"), ("tempered", "Tempered"))
+    for ax, (kind, title) in zip(axes, kinds, strict=True):
+        p = torch.stack([adapter_weights(p_prime, float(t), kind) for t in taus])  # type: ignore[arg-type]
+        for i in range(len(p_prime)):
+            ax.plot(taus, p[:, i].numpy(), color=names[i], ls=styles[i], label=f"$p_{i + 1}$")
+        ax.axvline(1, color=COLORS["grey"], lw=1)
+        ax.set(xscale="log", title=title, xlabel="temperature τ", ylim=(-0.03, 1.03))
+        ax.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
+    axes[0].set_ylabel("weight of a generator")
+    axes[0].legend(loc="upper right")
+    plt.show()
+
+
+def trained_weights(p_of_layer: Sequence[Tensor], bounds: tuple[float, float]) -> None:
+    """The weights p of each dynamic layer beside 1/M, in the band that Eq. 8 can reach.
+
+    Args:
+        p_of_layer: `[M]` for each dynamic layer. bounds: least and greatest p for row sums that
+            are not negative.
+    """
+    _, axes = plt.subplots(1, len(p_of_layer), figsize=(7, 3.2), sharey=True)
+    for n, (ax, p) in enumerate(zip(np.atleast_1d(axes), p_of_layer, strict=True)):
+        m = len(p)
+        ax.axhspan(*bounds, color=COLORS["sky"], alpha=0.18, lw=0, label="within reach of Eq. 8")
+        ax.axhline(1 / m, color=COLORS["grey"], ls="--", lw=1.5, label="plain average, $1/N_p$")
+        ax.plot(range(1, m + 1), p.tolist(), "D", color=COLORS["blue"], ms=7, label="trained $p$")
+        ax.set(title=f"Dynamic layer {n + 1}", xlabel="generator", ylim=(0, 0.58))
+        ax.set_xticks(range(1, m + 1))
+    np.atleast_1d(axes)[0].set_ylabel("weight p")
+    np.atleast_1d(axes)[-1].legend(loc="upper right", ncols=1)
+    plt.show()
+
+
+def live_curves(histories: Mapping[int, Sequence[Mapping[str, float]]]) -> None:
+    """Loss and validation AUC of single runs, epoch by epoch.
+
+    Args:
+        histories: for each N_p the `history` of a `Result`.
+    """
+    _, axes = plt.subplots(1, 2, figsize=(7, 3.2))
+    for ax, (key, name) in zip(
+        axes, (("loss", "Training loss"), ("valid_auc", "Validation AUC")), strict=True
+    ):
+        for n_p, history in histories.items():
+            epochs = [epoch["epoch"] for epoch in history]
+            ax.plot(epochs, [epoch[key] for epoch in history], **N_P_STYLE[n_p])
+        ax.set(title=name, xlabel="epoch")
+        ax.xaxis.set_major_locator(MultipleLocator(1))
+        ax.margins(x=0.15)
+    axes[0].legend()
+    plt.show()
+
+
+def curve_table(records: pd.DataFrame) -> pd.DataFrame:
+    """The learning curves of records, one row for each run and epoch.
+
+    Returns:
+        Columns `n_p`, `seed`, `epoch`, `loss`, `valid_auc`.
+    """
+    rows = [
+        {"n_p": n_p, "seed": seed, **epoch}
+        for n_p, seed, curve in zip(records.n_p, records.seed, records.curve, strict=True)
+        for epoch in curve
+    ]
+    return pd.DataFrame(rows)
+
+
+def curve_bands(records: pd.DataFrame, first: int = 2) -> None:
+    """Validation AUC over epochs: the mean over seeds, and a band from the least to the greatest.
+
+    A curve is drawn as far as every seed has trained.
+
+    Args:
+        records: runs that differ in `n_p` and `seed` alone. first: the epoch to begin at, so that
+            the steep start does not hide the rest.
+    """
+    _, ax = plt.subplots(figsize=(7, 4.2))
+    curves = curve_table(records)
+    for n_p, of_n in curves.groupby("n_p"):
+        by_epoch = of_n[of_n.epoch >= first].groupby("epoch").valid_auc.agg(
+            ["mean", "min", "max", "count"]
+        )
+        by_epoch = by_epoch[by_epoch["count"] == of_n.seed.nunique()]
+        style = {**N_P_STYLE[int(n_p)], "ms": 5}  # type: ignore[call-overload]
+        ax.plot(by_epoch.index, by_epoch["mean"], **style)
+        ax.fill_between(
+            by_epoch.index, by_epoch["min"], by_epoch["max"], color=style["color"], alpha=0.15, lw=0
+        )
+    ax.set(xlabel="epoch", ylabel="validation AUC")
+    ax.xaxis.set_major_locator(MultipleLocator(2))
+    ax.legend(loc="lower right", ncols=2)
+    plt.show()
+
+
+def std_factors(interval: Callable[[float, int], tuple[float, float]], most: int = 30) -> None:
+    """How far from the measured one the true standard deviation may lie, over the number of seeds.
+
+    Args:
+        interval: gives the ends of the interval for a standard deviation and a number of seeds.
+    """
+    seeds = np.arange(3, most + 1)
+    ends = np.array([interval(1.0, int(n)) for n in seeds])  # [seeds, 2]
+    _, ax = plt.subplots(figsize=(7, 3.3))
+    ax.fill_between(seeds, ends[:, 0], ends[:, 1], color=COLORS["sky"], alpha=0.25, lw=0)
+    for end in ends.T:
+        ax.plot(seeds, end, color=COLORS["blue"])
+    ax.axhline(1, color=COLORS["grey"], ls="--", lw=1.5)
+    for n, where in ((3, (10, 0)), (5, (10, 2))):
+        high = ends[n - 3, 1]
+        ax.plot([n], [high], "o", color=COLORS["orange"], ms=7)
+        ax.annotate(
+            f"{n} seeds: up to {high:.1f} times",
+            (n, high),
+            where,
+            textcoords="offset points",
+            va="center",
+        )
+    ax.set(yscale="log", xlabel="number of seeds", ylabel="true over measured\nstandard deviation")
+    ax.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    ax.minorticks_off()
+    plt.show()
+
+
+def paper_spreads(
+    ratios: Mapping[tuple[str, str], float],
+    by_n_p: Mapping[str, Mapping[int, float]],
+    needed: float,
+) -> None:
+    """The printed spreads: Table 1 as ratios, Table 4 over N_p.
+
+    Args:
+        ratios: spread without over with SWA, by data set and backbone. by_n_p: for each model the
+            spread by N_p. needed: the ratio from which two spreads can be told apart.
+    """
+    _, (left, right) = plt.subplots(1, 2, figsize=(7, 3.9), width_ratios=(1.15, 1))
+    backbones = {"din": "DIN", "sasrec": "SASRec", "gru4rec": "GRU4Rec"}
+    datasets = {"ml-1m": "1M", "ml-100k": "100k"}
+    names = [f"{backbones[b]}, {datasets[d]}" for d, b in ratios]
+    places = range(len(names), 0, -1)
+    colors = [COLORS["blue"] if r > 1 else COLORS["orange"] for r in ratios.values()]
+    left.hlines(places, 1, list(ratios.values()), color=colors)
+    left.scatter(list(ratios.values()), places, c=colors, marker="D", s=45, zorder=3)
+    left.axvline(1, color=COLORS["grey"], lw=1)
+    left.axvline(needed, color=COLORS["purple"], ls="--", lw=1.5)
+    left.annotate(
+        "told apart by\n5 repeats",
+        (needed, 0.4),
+        (-4, 0),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=9.5,
+        color=COLORS["purple"],
+    )
+    left.set_yticks(places, names)
+    left.set(title="Table 1", xlabel="std without / with SWA", ylim=(0.3, len(names) + 0.6), xlim=(0, 4.2))
+    for (model, spreads), style, color in zip(
+        by_n_p.items(), ("-", "--"), (COLORS["blue"], COLORS["amber"]), strict=True
+    ):
+        right.plot(range(len(spreads)), list(spreads.values()), style, color=color, marker="o")
+        last = list(spreads.values())[-1]
+        name = model.rsplit("_", 1)[1].capitalize()
+        right.annotate(
+            name, (len(spreads) - 1, last), (0, 8), textcoords="offset points", ha="center"
+        )
+        right.set_xticks(range(len(spreads)), ["base", *(str(n) for n in list(spreads)[1:])])
+    right.set(title="Table 4", xlabel="$N_p$", ylabel="std of accuracy (%)", ylim=(0, 4.9))
+    right.margins(x=0.12)
+    plt.show()

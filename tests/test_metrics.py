@@ -1,0 +1,135 @@
+"""Metrics against numbers worked out by hand, scikit-learn, and plain counting (Chapter 3)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from sklearn.metrics import ndcg_score, roc_auc_score
+from torch import nn
+
+from duetlib import metrics, umn
+from duetlib.backbones import BACKBONES
+
+# Three users, the right answer first. Ranks: 1, 3, and 2.5 (tied with one, below one).
+SCORES = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.4, 0.3], [0.6, 0.6, 0.7]])
+
+
+def test_auc_by_hand() -> None:
+    # Of the 18 pairs (right, wrong): 0.9 beats all 6, 0.2 beats one (0.1), 0.6 beats 0.1, 0.5, 0.4,
+    # 0.3 and ties with 0.6.
+    assert metrics.auc(SCORES) == pytest.approx((6 + 1 + 4.5) / 18)
+
+
+def test_auc_and_user_auc_ask_different_questions() -> None:
+    """A user whose scores are all high is no worse off by herself, but is in the pool."""
+    scores = torch.tensor([[0.2, 0.1], [0.9, 0.8]])
+    assert metrics.user_auc(scores).tolist() == [1.0, 1.0]
+    assert metrics.auc(scores) == pytest.approx(3 / 4)  # 0.2 does not beat 0.8
+
+
+def test_user_auc_by_hand() -> None:
+    torch.testing.assert_close(metrics.user_auc(SCORES), torch.tensor([1.0, 0.0, 0.25]))
+
+
+def test_rank_by_hand() -> None:
+    assert metrics.rank_of_target(SCORES).tolist() == [1.0, 3.0, 2.5]
+
+
+def test_a_model_that_scores_all_alike_is_in_the_middle() -> None:
+    """With ties counted for the model, a constant would be perfect."""
+    constant = torch.zeros(5, 101)
+    assert metrics.auc(constant) == 0.5
+    assert metrics.user_auc(constant).tolist() == [0.5] * 5
+    assert metrics.rank_of_target(constant).tolist() == [51.0] * 5
+    assert metrics.hit_rate(metrics.rank_of_target(constant)).sum() == 0
+
+
+def test_hit_rate_by_hand() -> None:
+    rank = torch.tensor([1.0, 10.0, 10.5, 11.0])
+    assert metrics.hit_rate(rank).tolist() == [1, 1, 0, 0]
+    assert metrics.hit_rate(rank, k=1).tolist() == [1, 0, 0, 0]
+
+
+def test_ndcg_by_hand() -> None:
+    rank = torch.tensor([1.0, 2.0, 3.0, 10.0, 11.0])
+    expected = [1, 1 / math.log2(3), 1 / 2, 1 / math.log2(11), 0]
+    torch.testing.assert_close(metrics.ndcg(rank), torch.tensor(expected))
+
+
+def test_against_scikit_learn() -> None:
+    scores = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(40, 30)
+    labels[:, 0] = 1
+    per_user = [roc_auc_score(y, s) for y, s in zip(labels, scores, strict=True)]
+    torch.testing.assert_close(
+        metrics.user_auc(scores), torch.tensor(per_user, dtype=torch.float32)
+    )
+    ours = metrics.ndcg(metrics.rank_of_target(scores)).mean().item()
+    assert ours == pytest.approx(ndcg_score(labels.numpy(), scores.numpy(), k=10), abs=1e-6)
+
+
+def test_user_auc_follows_from_the_rank() -> None:
+    scores = torch.randn(50, 21, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    rank = metrics.rank_of_target(scores)
+    torch.testing.assert_close(metrics.user_auc(scores), 1 - (rank - 1) / 20)
+
+
+def test_parameters_are_counted_once() -> None:
+    linear = nn.Linear(3, 5)
+    assert metrics.count_parameters(linear) == 20
+    assert metrics.count_parameters(nn.ModuleList([linear, linear])) == 20
+
+
+def test_parameters_of_gru4rec_by_hand() -> None:
+    table, gru, dynamic = 11 * 32, 3 * 32 * (32 + 32 + 2), 2 * (32 * 32 + 32)
+    built = umn.build("gru4rec", "base", n_items=10)
+    assert metrics.count_parameters(built) == table + gru + dynamic
+
+
+def test_flops_by_hand() -> None:
+    network = nn.Sequential(nn.Linear(32, 64), nn.Tanh(), nn.Linear(64, 1))
+    x = torch.zeros(7, 32)
+    assert metrics.count_flops(network, x) == 7 * 2 * (32 * 64 + 64 * 1)
+
+
+def flops(backbone: str, length: int) -> int:
+    """Of one session with a history of `length` clicks and one candidate."""
+    history = torch.ones(1, length, dtype=torch.long)
+    return metrics.count_flops(umn.build(backbone, "base", 10), history, torch.tensor([[2]]))
+
+
+@pytest.mark.parametrize("length", [1, 30])
+def test_flops_of_din_by_hand(length: int) -> None:
+    unit = 32 * 8 + length * (32 * 8 + 32 * 8 + 8)  # item; click, product and output per click
+    assert flops("din", length) == 2 * (unit + length * 32 + 2 * 32 * 32)
+
+
+@pytest.mark.parametrize("length", [1, 30])
+def test_flops_of_gru4rec_by_hand(length: int) -> None:
+    """PyTorch counts the unit where it is made of products, and not where it is one kernel."""
+    dynamic, unit = 2 * 2 * 32 * 32, 2 * length * 2 * 32 * 96
+    assert flops("gru4rec", length) in (dynamic, dynamic + unit)
+
+
+def test_download_of_two_square_layers() -> None:
+    for name in ("din", "sasrec", "gru4rec"):
+        shapes = BACKBONES[name]().shapes
+        assert metrics.payload_bytes(shapes) == 2112 * 4 == 8.25 * 1024
+
+
+def test_download_of_the_concat_head() -> None:
+    shapes = BACKBONES["din_concat"]().shapes
+    assert shapes == ((64, 128), (128, 64), (64, 1))
+    assert metrics.payload_bytes(shapes) == 4 * 16641 == 4 * (65 * 128 + 129 * 64 + 65)
+    assert round(metrics.payload_bytes(shapes) / 1024, 1) == 65.0
+
+
+def test_download_is_what_is_generated() -> None:
+    """Not only by formula: the numbers that a PPG really sends for one device."""
+    for name in BACKBONES:
+        model = umn.build(name, "duet", n_items=10)
+        sent = model.layers(torch.tensor([[1, 2, 0]]))
+        numbers = sum(part.numel() for layer in sent for part in layer)
+        assert metrics.payload_bytes(model.backbone.shapes) == 4 * numbers

@@ -1,0 +1,239 @@
+"""Histories, targets and splits against a loop over users; negatives against counting."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from small_data import interactions, of_clicks
+from torch import Tensor
+
+from data_prep import Interactions
+from duetlib.sessions import Negatives, Sessions, candidates, labels_like, leave_last_out
+
+Rows = list[tuple[int, list[int], int]]
+
+
+def by_loop(data: Interactions, n_test: int, n_valid: int, length: int) -> tuple[Rows, Rows, Rows]:
+    """Train, valid and test sessions as (user, history, target), one user after the other."""
+    train: Rows = []
+    valid: Rows = []
+    test: Rows = []
+    for user in range(1, data.n_users + 1):
+        clicks = [int(i) for u, i in zip(data.user, data.item, strict=True) if u == user]
+        for place in range(1, len(clicks)):
+            row = (user, clicks[max(0, place - length) : place], clicks[place])
+            if place >= len(clicks) - n_test:
+                test.append(row)
+            elif place >= len(clicks) - n_test - n_valid:
+                valid.append(row)
+            else:
+                train.append(row)
+    return train, valid, test
+
+
+def as_rows(sessions: Sessions, length: int) -> Rows:
+    """The tensors back as lists; a history's padding must be on the right, and nowhere else."""
+    rows = []
+    for user, history, target in zip(
+        sessions.user.tolist(), sessions.history.tolist(), sessions.target.tolist(), strict=True
+    ):
+        assert len(history) == length
+        clicks = [i for i in history if i]
+        assert history == clicks + [0] * (length - len(clicks))
+        rows.append((user, clicks, target))
+    return rows
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n_test=st.integers(1, 3),
+    n_valid=st.integers(0, 2),
+    length=st.integers(1, 9),
+)
+def test_split_equals_a_loop_over_users(
+    seed: int, n_test: int, n_valid: int, length: int
+) -> None:
+    data = interactions(8, 25, (n_test + n_valid + 2, 15), seed)
+    split = leave_last_out(data, n_test=n_test, n_valid=n_valid, length=length)
+    parts = (split.train, split.valid, split.test)
+    for part, expected in zip(parts, by_loop(data, n_test, n_valid, length), strict=True):
+        assert as_rows(part, length) == expected
+        assert len(part) == len(expected)
+        assert part.history.dtype == part.target.dtype == part.user.dtype == torch.int64
+
+
+def test_a_repeated_item_stays_where_it_was_clicked() -> None:
+    data = of_clicks([np.array([3, 3, 1, 3, 2, 3])], 3)
+    split = leave_last_out(data, length=4)
+    assert as_rows(split.test, 4) == [(1, [3, 1, 3, 2], 3)]
+    assert as_rows(split.valid, 4) == [(1, [3, 3, 1, 3], 2)]
+
+
+def test_ties_in_time_keep_the_order_of_the_rows() -> None:
+    data = of_clicks([np.array([5, 2, 4, 1, 3]), np.array([4, 5, 1, 2])], 5)
+    data.time[:] = 7
+    split = leave_last_out(data, length=3)
+    assert split.test.target.tolist() == [3, 2]
+    assert split.valid.target.tolist() == [1, 1]
+    assert split.train.target.tolist() == [2, 4, 5]
+
+
+def test_nothing_held_out_is_known_before_its_time() -> None:
+    split = leave_last_out(interactions(60, 80), n_test=2, n_valid=1)
+    for later, earlier in ((split.test, split.valid), (split.valid, split.train)):
+        for user, target in zip(later.user.tolist(), later.target.tolist(), strict=True):
+            mine = earlier[earlier.user == user]
+            assert target not in mine.target.tolist()
+            assert target not in mine.history.flatten().tolist()
+    for part in (split.train, split.valid, split.test):  # each item is clicked once in these data
+        assert not (part.history == part.target.unsqueeze(1)).any()
+
+
+def test_seen_is_every_item_of_a_user_in_any_part() -> None:
+    data = interactions(12, 30)
+    seen = leave_last_out(data).seen
+    expected = {(int(u), int(i)) for u, i in zip(data.user, data.item, strict=True)}
+    expected |= {(user, 0) for user in range(13)}
+    assert {(u, i) for u, i in seen.nonzero().tolist()} == expected
+
+
+def test_a_user_with_too_few_clicks_is_named() -> None:
+    data = of_clicks([np.arange(1, 6), np.arange(1, 4)], 6)
+    with pytest.raises(ValueError, match=r"user 2 has 3 clicks.*raise k_core to 4"):
+        leave_last_out(data)
+    with pytest.raises(ValueError, match="user 1 has 5 clicks"):
+        leave_last_out(data, n_test=3)
+
+
+def test_candidates_have_the_target_first_and_labels_say_so() -> None:
+    split = leave_last_out(interactions(6, 30))
+    negatives = Negatives(split.seen).fixed(split.test.user, 5, seed=0)
+    ids = candidates(split.test, negatives)
+    assert ids.shape == (6, 6)
+    assert torch.equal(ids[:, 0], split.test.target)
+    assert torch.equal(ids[:, 1:], negatives)
+    assert labels_like(ids).tolist() == [[1.0, 0, 0, 0, 0, 0]] * 6
+
+
+def some_seen(n_users: int = 20, n_items: int = 40, share: float = 0.5, seed: int = 0) -> Tensor:
+    """`[n_users + 1, n_items + 1]` random; users differ much in how many items they have."""
+    generator = torch.Generator().manual_seed(seed)
+    shares = torch.rand(n_users + 1, 1, generator=generator) * 2 * share
+    seen = torch.rand(n_users + 1, n_items + 1, generator=generator) < shares
+    seen[:, 0], seen[:, -1] = True, False
+    return seen
+
+
+def test_negatives_are_never_an_item_that_the_user_has() -> None:
+    seen = some_seen()
+    user = torch.randint(0, 21, (500,))
+    drawn = Negatives(seen).draw(user, 50, torch.Generator().manual_seed(0))
+    assert drawn.shape == (500, 50)
+    assert drawn.dtype == torch.int64
+    assert not seen[user.unsqueeze(1), drawn].any()
+    fewest = int((~seen).sum(1).min())
+    fixed = Negatives(seen).fixed(user, fewest, seed=0)
+    assert not seen[user.unsqueeze(1), fixed].any()
+
+
+@pytest.mark.parametrize("how", ["draw", "fixed"])
+def test_negatives_are_uniform_over_what_the_user_has_not(how: str) -> None:
+    seen = some_seen(3)
+    for user in (1, 2, 3):
+        negatives, users = Negatives(seen), torch.full((20_000,), user)
+        if how == "draw":
+            drawn = negatives.draw(users, 3, torch.Generator().manual_seed(user))
+        else:
+            drawn = negatives.fixed(users, 1, seed=user)  # one a row, so that rows are independent
+        times = torch.bincount(drawn.flatten(), minlength=seen.shape[1])[~seen[user]]
+        assert chisquare(times.numpy()).pvalue > 1e-4
+
+
+def test_training_draws_with_replacement_and_testing_without() -> None:
+    seen = torch.zeros(2, 11, dtype=torch.bool)
+    seen[:, 0] = True
+    negatives, user = Negatives(seen), torch.ones(1000, dtype=torch.long)
+    drawn = negatives.draw(user, 2, torch.Generator().manual_seed(0))
+    twice = (drawn[:, 0] == drawn[:, 1]).float().mean().item()
+    assert abs(twice - 0.1) < 0.04  # ten items: one pair in ten is a double
+    fixed = negatives.fixed(user, 10, seed=0).sort(1).values
+    assert torch.equal(fixed, torch.arange(1, 11).expand(1000, -1))
+
+
+def test_fixed_negatives_equal_a_loop_over_the_same_random_numbers() -> None:
+    seen, n = some_seen(), 4
+    user = torch.tensor([3, 3, 7, 20, 0])
+    width = int((~seen).sum(1).max())
+    key = torch.rand(len(user), width, generator=torch.Generator().manual_seed(9))
+    for row, u in enumerate(user.tolist()):
+        unseen = [item for item in range(seen.shape[1]) if not seen[u, item]]
+        ranked = sorted(zip(key[row].tolist(), unseen, strict=False), reverse=True)
+        expected = [item for _, item in ranked[:n]]
+        assert Negatives(seen).fixed(user, n, seed=9)[row].tolist() == expected
+
+
+def test_fixed_negatives_come_from_their_seed_alone() -> None:
+    negatives, user = Negatives(some_seen()), torch.arange(1, 21)
+    torch.manual_seed(1)
+    first = negatives.fixed(user, 1, seed=5)
+    torch.manual_seed(2)
+    torch.rand(7)
+    assert torch.equal(first, negatives.fixed(user, 1, seed=5))
+    assert not torch.equal(first, negatives.fixed(user, 1, seed=6))
+
+
+def test_training_negatives_come_from_the_generator_anew_each_time() -> None:
+    negatives, user = Negatives(some_seen()), torch.arange(1, 21)
+    generator = torch.Generator().manual_seed(3)
+    first, second = negatives.draw(user, 4, generator), negatives.draw(user, 4, generator)
+    assert not torch.equal(first, second)
+    again = negatives.draw(user, 4, torch.Generator().manual_seed(3))
+    assert torch.equal(first, again)
+
+
+def test_too_few_unseen_items_are_named() -> None:
+    seen = torch.zeros(4, 8, dtype=torch.bool)
+    seen[:, 0] = True
+    seen[2, 1:5] = True
+    with pytest.raises(ValueError, match="user 2 has only 3 unseen items, 4 negatives"):
+        Negatives(seen).fixed(torch.tensor([1, 2, 3]), 4, seed=0)
+
+
+def test_a_user_who_has_every_item_is_named() -> None:
+    seen = torch.zeros(4, 8, dtype=torch.bool)
+    seen[:, 0] = True
+    seen[3] = True
+    with pytest.raises(ValueError, match="user 3"):
+        Negatives(seen).draw(torch.tensor([1, 3]), 4, torch.Generator().manual_seed(0))
+
+
+def test_moving_and_indexing_keep_rows_together() -> None:
+    split = leave_last_out(interactions(6, 30)).to("cpu")
+    some = split.train[torch.tensor([4, 0])]
+    assert len(some) == 2
+    assert torch.equal(some.history[0], split.train.history[4])
+    assert (some.target[1], some.user[1]) == (split.train.target[0], split.train.user[0])
+    assert len(split.train[2:5].to("cpu")) == 3
+
+
+def test_a_million_clicks_take_seconds() -> None:
+    n_users, n_items = 6040, 3416  # of MovieLens-1M after its 5-core
+    rng = np.random.default_rng(0)
+    count = rng.multinomial(1_000_000 - 20 * n_users, rng.dirichlet(np.ones(n_users))) + 20
+    clicks = [rng.integers(1, n_items + 1, min(n, 2000)) for n in count]
+    data = of_clicks(clicks, n_items)
+    started = time.process_time()
+    split = leave_last_out(data)
+    negatives = Negatives(split.seen)
+    drawn = negatives.draw(split.train.user, 4, torch.Generator().manual_seed(0))
+    fixed = negatives.fixed(split.test.user, 100, seed=0)
+    assert time.process_time() - started < 12  # CPU seconds, about three on an ordinary machine
+    assert len(drawn) == len(split.train) == len(data) - 3 * n_users
+    assert fixed.shape == (n_users, 100)
