@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,8 @@ def start(seed: int = 0) -> torch.device:
     """
     torch.manual_seed(seed)
     use_style()
+    # pooch would draw its progress bar by a widget that we do not install, and says so on stderr
+    warnings.filterwarnings("ignore", message="IProgress not found")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"PyTorch {torch.__version__} on {name}, seed {seed}")

@@ -72,8 +72,7 @@ def swa_spread_ratios() -> dict[tuple[str, str], float]:
     pairs = {(dataset, backbone) for dataset, backbone, _ in TABLE_1}
     ordered = sorted(pairs, key=[key[:2] for key in TABLE_1].index)
     return {
-        pair: TABLE_1[(*pair, "duet_no_swa")].std / TABLE_1[(*pair, "duet")].std
-        for pair in ordered
+        pair: TABLE_1[(*pair, "duet_no_swa")].std / TABLE_1[(*pair, "duet")].std for pair in ordered
     }
 
 

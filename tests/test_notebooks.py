@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -210,3 +211,15 @@ def test_a_figure_of_another_format_is_seen() -> None:
     output = new_output("display_data", data={"image/svg+xml": "<svg/>"})
     stored(output, **alt)(notebook)
     assert {"png_with_words", "clean_outputs"} == set(every_fault(notebook))
+
+
+def test_the_plan_for_teachers_names_exercises_that_are_there() -> None:
+    plan = (checks.ROOT / "book" / "teach.md").read_text()
+    rows = [line for line in plan.splitlines() if ".ipynb)" in line and line.startswith("| ")]
+    assert len(rows) == len(checks.EQUATIONS)
+    for row in rows:
+        path = next(p for p in CHAPTERS if f"({p.name})" in row)
+        named = re.findall(r"\*([^*]+)\*", row)
+        text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells)
+        there = re.findall(r"^> \*\*Exercise \d+ · ([^*]+?)\.?\*\*", text, re.MULTILINE)
+        assert len(named) >= 3 and set(named) <= set(there), (path.name, named, there)

@@ -57,9 +57,7 @@ def as_rows(sessions: Sessions, length: int) -> Rows:
     n_valid=st.integers(0, 2),
     length=st.integers(1, 9),
 )
-def test_split_equals_a_loop_over_users(
-    seed: int, n_test: int, n_valid: int, length: int
-) -> None:
+def test_split_equals_a_loop_over_users(seed: int, n_test: int, n_valid: int, length: int) -> None:
     data = interactions(8, 25, (n_test + n_valid + 2, 15), seed)
     split = leave_last_out(data, n_test=n_test, n_valid=n_valid, length=length)
     parts = (split.train, split.valid, split.test)

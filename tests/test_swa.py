@@ -310,7 +310,9 @@ def test_every_generator_is_in_the_state_and_moves():
     before = {k: v.clone() for k, v in ppg.state_dict().items()}
     optimizer = torch.optim.Adam(ppg.parameters(), 1e-2)
     clicks, mask = torch.randn(3, 5, 8), torch.ones(3, 5, dtype=torch.bool)
-    sum((layer.weight**2).sum() + (layer.bias - 1).pow(2).sum() for layer in ppg(clicks, mask)).backward()
+    sum(
+        (layer.weight**2).sum() + (layer.bias - 1).pow(2).sum() for layer in ppg(clicks, mask)
+    ).backward()
     optimizer.step()
     for name in names:
         moved = (ppg.state_dict()[name] - before[name]).flatten(1).norm(dim=1)

@@ -41,7 +41,7 @@ def overview() -> Figure:
     fig, ax = plt.subplots(figsize=(7, 4.4))
     ax.set(xlim=(0, 10), ylim=(0, 6.3))
     ax.axis("off")
-    _box(ax, (0.1, 4.2, 9.8, 1.95), "", COLORS["grey"])
+    _box(ax, (0.1, 4.2, 9.8, 1.95), "", None)
     ax.text(0.3, 5.82, "cloud", weight="bold", va="center")
     blue, orange = COLORS["blue"], COLORS["orange"]
     _box(ax, (0.35, 4.4, 3.6, 1.15), "global model $\\Theta_g$\nchapter 3", None)
@@ -88,52 +88,48 @@ def strip(time: Sequence[int], n_valid: int = 1, n_test: int = 1) -> Figure:
     return fig
 
 
-def drift(
-    observed: NDArray[np.float64],
-    shuffled: NDArray[np.float64],
-    means: Mapping[str, tuple[float, float, float]],
-) -> Figure:
-    """Each user's drift against that of their shuffled clicks, and the means side by side.
+def drift(beyond: NDArray[np.float64], means: Mapping[str, tuple[float, float, float]]) -> Figure:
+    """How far each user's drift lies beyond chance, and mean divergences side by side.
 
     Args:
-        observed: `[U]` bits. shuffled: `[U]` bits, the mean over shuffles. means: for each
-            comparison its mean and the ends of its interval; the first two stand for the dots.
+        beyond: `[U]` bits, consecutive windows less shuffled ones. means: for each comparison its
+            mean and the ends of its interval, from the top down.
     """
-    fig, (left, right) = plt.subplots(
-        1, 2, figsize=(7, 3.7), gridspec_kw={"width_ratios": [1, 1.15]}
-    )
-    left.plot(shuffled, observed, ".", color=COLORS["blue"], markersize=4, alpha=0.6)
-    top = 1.03 * max(observed.max(), shuffled.max())
-    left.plot([0, top], [0, top], color=INK, linewidth=1.2, linestyle="--")
-    left.text(0.97 * top, 0.86 * top, "equal", ha="right", rotation=45, rotation_mode="anchor")
-    left.set(xlim=(0, top), ylim=(0, top), title="One dot, one user")
-    left.set(xlabel="shuffled order (bits)", ylabel="consecutive windows (bits)")
-    left.set_aspect("equal")
-    colors = [COLORS["blue"], COLORS["orange"], COLORS["amber"], COLORS["grey"]]
-    markers = ["D", "^", "s", "o"]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.6))
+    left.hist(beyond, bins=30, color=COLORS["blue"] + "90", edgecolor=COLORS["blue"], linewidth=0.6)
+    left.axvline(0, color=INK, linewidth=1.4, linestyle="--")
+    left.text(-0.01, 0.97, "chance", ha="right", va="top", transform=left.get_xaxis_transform())
+    left.set(xlabel="beyond chance (bits)", ylabel="users", title="Every user")
+    left.set_xlim(beyond.min() - 0.06, beyond.max() + 0.01)
+    colors = [COLORS["amber"], COLORS["orange"], COLORS["blue"], COLORS["grey"]]
     for y, (label, (mean, low, high)) in enumerate(means.items()):
         error = [[mean - low], [high - mean]]
-        right.errorbar(mean, -y, xerr=error, fmt=markers[y], color=colors[y], capsize=4)
-        right.text(mean, 0.22 - y, label, ha="center", va="bottom")
+        right.errorbar(mean, -y, xerr=error, fmt="s^Do"[y], color=colors[y], capsize=4)
+        right.text(mean, 0.2 - y, label, ha="center", va="bottom")
     lows, highs = [m[1] for m in means.values()], [m[2] for m in means.values()]
-    room = 0.6 * (max(highs) - min(lows))
+    room = 0.5 * (max(highs) - min(lows))
     right.set(xlim=(min(lows) - room, max(highs) + room), ylim=(0.6 - len(means), 0.7))
-    right.set(yticks=[], xlabel="mean divergence (bits)", title="Means, 95 % interval")
+    right.set(yticks=[], xlabel="divergence (bits)", title="Means, 95 % interval")
     right.spines["left"].set_visible(False)
     return fig
 
 
 def device_bytes(parts: Mapping[str, int]) -> Figure:
-    """Bytes of each part as bars on a logarithmic axis, the number beside each."""
+    """Bytes of each part as dots on a logarithmic axis, the number beside each.
+
+    Args:
+        parts: bytes by name. What is sent (its name ends in "up" or "down") is in colour.
+    """
     fig, ax = plt.subplots(figsize=(7, 3.2))
-    colors = [
-        COLORS["orange"] if "dynamic" in part else COLORS["blue"] if "30 clicks" in part
-        else COLORS["grey"] for part in parts
-    ]  # fmt: skip
-    bars = ax.barh(list(parts), list(parts.values()), color=[c + "b0" for c in colors])
-    ax.bar_label(bars, [size(b) for b in parts.values()], padding=4)
-    ax.invert_yaxis()
-    ax.set(xscale="log", xlim=(60, 8 * max(parts.values())), xlabel="bytes (logarithmic)")
+    for y, (part, n_bytes) in enumerate(parts.items()):
+        sent = part.endswith(("up", "down"))
+        color = COLORS["orange"] if sent else COLORS["grey"]
+        ax.plot(n_bytes, -y, "D" if sent else "o", color=color, markersize=9)
+        ax.text(n_bytes * 1.35, -y, size(n_bytes), va="center")
+    ax.set_yticks([-y for y in range(len(parts))], list(parts))
+    ax.set(xscale="log", xlim=(60, 12 * max(parts.values())), xlabel="bytes (logarithmic)")
+    ax.grid(axis="x", color=COLORS["grey"], alpha=0.25)
+    ax.margins(y=0.1)
     return fig
 
 

@@ -19,6 +19,7 @@ MARKERS = ("o", "s", "^", "D")
 
 def _box(axes: Axes, x: float, y: float, text: str, color: str, new: bool) -> None:
     """A rounded box of 2.0 × 0.9 around (x, y); filled if it is what the chapter adds."""
+
     def frame(**look: Any) -> FancyBboxPatch:
         style = "round,pad=0.02,rounding_size=0.12"
         return FancyBboxPatch((x - 1.0, y - 0.45), 2.0, 0.9, boxstyle=style, **look)
@@ -84,9 +85,9 @@ def blocks(z: Tensor, kernel: Tensor) -> None:
 
 
 def _tile(axes: Axes, x: float, y: float, width: float, height: float, color: str) -> None:
-    edge = {"edgecolor": color, "linewidth": 2.5}
-    axes.add_patch(Rectangle((x + 0.03, y + 0.03), width - 0.06, height - 0.06, fill=False, **edge))
-    axes.add_patch(Rectangle((x, y), width, height, facecolor=color, alpha=0.2, linewidth=0))
+    corner, size = (x + 0.02 * width, y + 0.02 * height), (0.96 * width, 0.96 * height)
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=2.5))
+    axes.add_patch(Rectangle(corner, *size, facecolor=color, alpha=0.2, linewidth=0))
 
 
 def singular_values(matrices: Mapping[str, Tensor]) -> None:
@@ -124,7 +125,9 @@ def price(
     kept = np.array([stored(int(k)) for k in n])
     axes.plot(n, kept, color=COLORS["grey"], linestyle="--", label="the kernels themselves")
     palette = (COLORS["amber"], COLORS["blue"], COLORS["green"])
-    for (label, count), color, line in zip(generated.items(), palette, LINES, strict=False):
+    for (label, count), color, line in zip(
+        generated.items(), palette, ("-", "-.", ":"), strict=False
+    ):
         numbers = np.array([count(int(k)) for k in n])
         axes.plot(n, numbers, color=color, linestyle=line, label=label)
         first = pays_from(stored, count, blocks_to)
@@ -136,7 +139,7 @@ def price(
                 xytext=(8, -14),
                 textcoords="offset points",
             )
-    axes.axvline(here, color=COLORS["orange"], linestyle=":", linewidth=1.5)
+    axes.axvline(here, ymax=0.6, color=COLORS["orange"], linestyle=":", linewidth=1.5)
     axes.text(
         here * 1.08, kept[0] * 1.1, "this book's\ntwo layers", va="bottom", color=COLORS["orange"]
     )
@@ -168,6 +171,5 @@ def activations(measured: Mapping[str, Sequence[float]], factor: Mapping[str, fl
         axes.plot(layer[1:], values, marker, color=color, markersize=6)
         axes.plot([], [], color=color, linestyle=line, marker=marker, label=label)
     axes.set_yscale("log")
-    axes.set(xlabel="after layer", ylabel="standard deviation of the activations")
-    axes.yaxis.label.set_fontsize(10)
+    axes.set(xlabel="after layer", ylabel="spread of the activations")
     axes.legend(loc="upper left")

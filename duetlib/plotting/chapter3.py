@@ -76,7 +76,7 @@ def _grid(
 ) -> None:
     """A matrix as coloured squares with its numbers in them; zeros as a small dot."""
     top = max(float(values.max()), 1e-9)
-    ax.imshow(values, cmap=WEIGHTS, vmin=0, vmax=top)
+    ax.imshow(values.numpy(), cmap=WEIGHTS, vmin=0, vmax=top)
     for i, line in enumerate(values.tolist()):
         for j, value in enumerate(line):
             color = "#f7f8fa" if value > 0.65 * top else INK
@@ -140,23 +140,23 @@ def learning_curve(
             ax.plot([e["epoch"] for e in curve], [e[what] for e in curve], label=name, **style)
         ax.axvline(best_epoch, color=COLORS["orange"], linestyle=":", label="epoch kept")
         ax.set(xlabel="epoch", title=label)
-    axes[1].legend(loc="lower right")
+    axes[0].legend(loc="upper center")
 
 
 def ranks(full: Tensor, sampled: Tensor, n_items: int, k: int = 10) -> None:
     """Rank among 101 against rank among all items, one dot a session; both top tens are shaded.
 
     Args:
-        full, sampled: `[N]` ranks from 1. n_items: how many items were ranked in full, about.
+        full, sampled: `[N]` ranks from 1. n_items: how many items a user
+            has not seen, about: the expected line ends there.
     """
     _, ax = plt.subplots(figsize=(7, 3.6))
     ax.axhspan(0.9, k, color=COLORS["sky"], alpha=0.18, label=f"top {k} of the sample")
     ax.axvspan(0.9, k, color=COLORS["amber"], alpha=0.22, label=f"top {k} of all")
     ax.scatter(full, sampled, s=9, color=COLORS["blue"], alpha=0.45, linewidth=0)
-    xs = [1, n_items]
     expected = [1 + 100 * (x - 1) / (n_items - 1) for x in range(1, n_items + 1)]
     ax.plot(range(1, n_items + 1), expected, color=INK, linewidth=1.4, label="expected")
-    ax.set(xscale="log", yscale="log", xlim=(0.9, 1.1 * xs[1]), ylim=(0.9, 120))
+    ax.set(xscale="log", yscale="log", xlim=(0.9, 1.1 * float(full.max())), ylim=(0.9, 120))
     ax.set(xlabel="rank of the right film among all", ylabel="rank among 101")
     ax.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1000"])
     ax.set_yticks([1, 10, 100], ["1", "10", "100"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -94,19 +95,13 @@ def singular_values(of_rank: Mapping[int, Tensor]) -> None:
         of_rank: d to a matrix `[R, N]`, less `B_2`.
     """
     _, ax = plt.subplots(figsize=(7, 3.3))
-    markers, colors = "osD^", list(COLORS.values())
-    for k, (d, matrix) in enumerate(of_rank.items()):
+    looks = zip("osD^", COLORS.values(), strict=False)
+    for (d, matrix), (marker, color) in zip(of_rank.items(), looks, strict=False):
         s = torch.linalg.svdvals(matrix.detach().cpu().double())
         s = (s / s[0]).clamp(min=1e-17)
-        ax.semilogy(range(1, len(s) + 1), s, marker=markers[k], ms=4.5, color=colors[k], lw=1.2)
-        ax.annotate(
-            f"d = {d}",
-            (d, float(s[d - 1])),
-            (d - 0.3, float(s[d - 1]) / 6),
-            ha="right",
-            fontsize=10.5,
-        )
-    ax.set(xlabel="singular value number", ylabel="relative to the largest", ylim=(1e-18, 10))
+        ax.semilogy(range(1, len(s) + 1), s, marker=marker, ms=4.5, color=color, lw=1.2)
+        ax.text(d + 0.6, 3e-4, f"d = {d}", color=color, fontsize=11, weight="bold")
+    ax.set(xlabel="singular value number", ylabel="relative to the largest", xlim=(0, 36))
     ax.set_title("Beyond number d, nothing but rounding")
 
 
@@ -165,22 +160,24 @@ def timing(table: pd.DataFrame) -> None:
     axes[0].legend()
 
 
-def shares(variance: Mapping[str, np.ndarray], limit: int) -> None:
-    """How much of the variance between devices the first components hold.
+def variance_left(variance: Mapping[str, np.ndarray], limit: int) -> None:
+    """The share of the variance between devices that the first components leave out.
 
     Args:
-        variance: name of a layer to its explained-variance ratios. limit: where it must end.
+        variance: name of a layer to the explained-variance ratios of all its components.
+        limit: the component with which it must end.
     """
-    _, ax = plt.subplots(figsize=(7, 3.2))
-    for (name, ratio), color, marker in zip(
-        variance.items(), COLORS.values(), ("o", "^", "D"), strict=False
-    ):
-        total = np.concatenate([[0], np.cumsum(ratio)])
-        ax.plot(range(len(total)), total, marker=marker, ms=4, color=color, label=name)
+    _, ax = plt.subplots(figsize=(7, 3.3))
+    looks = zip(COLORS.values(), ("o", "^", "D"), strict=False)
+    for (name, ratio), (color, marker) in zip(variance.items(), looks, strict=False):
+        left = np.cumsum(ratio[::-1])[::-1][: limit + 8]  # summed from the small end
+        ax.semilogy(range(len(left)), left, marker=marker, ms=4, lw=1.2, color=color, label=name)
     ax.axvline(limit, color=INK, lw=1, ls=":")
-    ax.text(limit - 0.4, 0.3, f"D = {limit}", ha="right", fontsize=10.5)
-    ax.set(xlabel="principal components", ylabel="share of variance", ylim=(0, 1.05))
-    ax.legend(loc="lower center")
+    ax.text(limit - 0.4, 2e-2, f"D = {limit}", ha="right", fontsize=10.5)
+    ax.axhline(0.01, color=INK, lw=1, ls="--")
+    ax.text(limit + 7.5, 0.016, "1 %", ha="right", fontsize=10.5)
+    ax.set(xlabel="principal components", ylabel="share of variance left")
+    ax.legend(loc="lower left")
 
 
 def map_of_layers(
@@ -216,7 +213,8 @@ def live_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     _, ax = plt.subplots(figsize=(7, 3.0))
     for method, history in curves.items():
         epochs = [row["epoch"] for row in history]
-        ax.plot(epochs, [row["valid_auc"] for row in history], **METHOD_STYLE[method])
+        look: dict[str, Any] = {**METHOD_STYLE[method]}
+        ax.plot(epochs, [row["valid_auc"] for row in history], **look)
     ax.set(xlabel="epoch", ylabel="validation AUC", xticks=epochs)
     ax.legend()
 
@@ -259,7 +257,7 @@ def seeds_and_intervals(records: pd.DataFrame, method: str, against: str = "base
     place = {backbone: i for i, backbone in enumerate(table.index)}
     for name, shift in ((against, -0.13), (method, 0.13)):
         part = records[(records["method"] == name) & records["backbone"].isin(place)]
-        look = {k: v for k, v in METHOD_STYLE[name].items() if k != "linestyle"}
+        look: dict[str, Any] = {k: v for k, v in METHOD_STYLE[name].items() if k != "linestyle"}
         x = part["backbone"].map(place) + shift
         left.plot(x, part["auc"], ls="none", ms=7, mfc="none", mew=1.6, **look)
     left.set(ylabel="test AUC", xlim=(-0.5, len(place) - 0.5))

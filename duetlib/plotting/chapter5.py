@@ -176,12 +176,15 @@ def curve_bands(records: pd.DataFrame, first: int = 2) -> None:
     """
     _, ax = plt.subplots(figsize=(7, 4.2))
     curves = curve_table(records)
-    for n_p, of_n in curves.groupby("n_p"):
-        by_epoch = of_n[of_n.epoch >= first].groupby("epoch").valid_auc.agg(
-            ["mean", "min", "max", "count"]
+    for n_p in sorted(curves.n_p.unique()):
+        of_n = curves[curves.n_p == n_p]
+        by_epoch = (
+            of_n[of_n.epoch >= first]
+            .groupby("epoch")
+            .valid_auc.agg(["mean", "min", "max", "count"])
         )
         by_epoch = by_epoch[by_epoch["count"] == of_n.seed.nunique()]
-        style = {**N_P_STYLE[int(n_p)], "ms": 5}  # type: ignore[call-overload]
+        style = {**N_P_STYLE[n_p], "ms": 5}
         ax.plot(by_epoch.index, by_epoch["mean"], **style)
         ax.fill_between(
             by_epoch.index, by_epoch["min"], by_epoch["max"], color=style["color"], alpha=0.15, lw=0
@@ -244,24 +247,29 @@ def paper_spreads(
     left.axvline(needed, color=COLORS["purple"], ls="--", lw=1.5)
     left.annotate(
         "told apart by\n5 repeats",
-        (needed, 0.4),
-        (-4, 0),
+        (needed, -0.05),
+        (-5, 0),
         textcoords="offset points",
         ha="right",
-        va="bottom",
+        va="center",
         fontsize=9.5,
         color=COLORS["purple"],
     )
     left.set_yticks(places, names)
-    left.set(title="Table 1", xlabel="std without / with SWA", ylim=(0.3, len(names) + 0.6), xlim=(0, 4.2))
-    for (model, spreads), style, color in zip(
-        by_n_p.items(), ("-", "--"), (COLORS["blue"], COLORS["amber"]), strict=True
-    ):
+    left.set(title="Table 1", xlabel="std without / with SWA")
+    left.set(xlim=(0, 4.2), ylim=(-0.6, len(names) + 0.6))
+    looks = (("-", COLORS["blue"], 11), ("--", COLORS["amber"], -13))
+    for (model, spreads), (style, color, offset) in zip(by_n_p.items(), looks, strict=True):
         right.plot(range(len(spreads)), list(spreads.values()), style, color=color, marker="o")
         last = list(spreads.values())[-1]
         name = model.rsplit("_", 1)[1].capitalize()
         right.annotate(
-            name, (len(spreads) - 1, last), (0, 8), textcoords="offset points", ha="center"
+            name,
+            (len(spreads) - 1, last),
+            (0, offset),
+            textcoords="offset points",
+            ha="center",
+            va="center",
         )
         right.set_xticks(range(len(spreads)), ["base", *(str(n) for n in list(spreads)[1:])])
     right.set(title="Table 4", xlabel="$N_p$", ylabel="std of accuracy (%)", ylim=(0, 4.9))

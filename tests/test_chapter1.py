@@ -1,0 +1,110 @@
+"""The checks of chapter 1: right on the solutions, blank on the stubs, and what they call wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from duetlib.check import chapter1 as check
+from duetlib.plotting import chapter1 as plots
+
+BOOK = Path(__file__).resolve().parent.parent / "book" / "01_one_model_many_devices.ipynb"
+EXERCISES = {
+    "history_of": check.history,
+    "k_core": check.k_core,
+    "divergence": check.jensen_shannon,
+    "count_wrong": check.negatives,
+}
+
+
+def functions(pattern: str, kind: str) -> dict:
+    """The functions that the notebook defines: in fenced solutions, or in its stub cells."""
+    found: dict = {}
+    for cell in json.loads(BOOK.read_text())["cells"]:
+        if cell["cell_type"] == kind:
+            for code in re.findall(pattern, "".join(cell["source"]), flags=re.DOTALL):
+                exec(code, found)
+    return found
+
+
+SOLUTIONS = functions(r"```python\n(.*?)```", "markdown")
+STUBS = functions(r"^.*?(def \w+\([^\n]*\):\n    \.\.\.)$", "code")
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_solutions_pass_and_stubs_are_blank(name):
+    verdict = EXERCISES[name](SOLUTIONS[name])
+    assert verdict.passed, verdict
+    assert EXERCISES[name](STUBS[name]).name == "blank"
+
+
+def one_pass(rows, k):
+    users, films = [u for u, _ in rows], [f for _, f in rows]
+    return [(u, f) for u, f in rows if users.count(u) >= k and films.count(f) >= k]
+
+
+def more_than_k(rows, k):
+    return SOLUTIONS["k_core"](rows, k + 1)
+
+
+def users_only(rows, k):
+    users = [u for u, _ in rows]
+    return [row for row in rows if users.count(row[0]) >= k]
+
+
+def kl(p, q):
+    return (p[p > 0] * (p[p > 0] / q[p > 0]).log2()).sum()
+
+
+def in_nats(p, q):
+    def entropy(p):
+        return -torch.xlogy(p, p).sum()
+
+    return entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
+
+
+def of_zeros(p, q):
+    middle = (p + q) / 2
+    return ((p * (p / middle).log2()).sum() + (q * (q / middle).log2()).sum()) / 2
+
+
+def padded(clicks, length):
+    return clicks[:length] + [0] * (length - len(clicks))
+
+
+WRONG = [
+    ("history_of", "leak", lambda c, p, n: padded(c[max(0, p + 1 - n) : p + 1], n)),
+    ("history_of", "leak", lambda c, p, n: padded(c[: p + 1][-n:], n)),
+    ("history_of", "left_padded", lambda c, p, n: [0] * max(0, n - p) + c[max(0, p - n) : p]),
+    ("history_of", "oldest", lambda c, p, n: padded(c[:p], n)),
+    ("history_of", "not_padded", lambda c, p, n: c[max(0, p - n) : p]),
+    ("k_core", "once", one_pass),
+    ("k_core", "more_than_k", more_than_k),
+    ("k_core", "users_only", users_only),
+    ("k_core", "error", lambda rows, k: rows[99]),
+    ("divergence", "nats", in_nats),
+    ("divergence", "kl", kl),
+    ("divergence", "distance", lambda p, q: SOLUTIONS["divergence"](p, q) ** 0.5),
+    ("divergence", "not_halved", lambda p, q: 2 * SOLUTIONS["divergence"](p, q)),
+    ("divergence", "one_sided", lambda p, q: kl(p, (p + q) / 2)),
+    ("divergence", "nan", of_zeros),
+    ("divergence", "wrong", lambda p, q: 0.5),
+    ("count_wrong", "leak", lambda n, c, k: (n - len(c[:-2]), k * (len(c) - 3))),
+    ("count_wrong", "padding", lambda n, c, k: (n + 1 - len(c), k * (len(c) - 3))),
+    ("count_wrong", "first_click", lambda n, c, k: (n - len(c), k * (len(c) - 2))),
+    ("count_wrong", "held_out", lambda n, c, k: (n - len(c), k * (len(c) - 1))),
+    ("count_wrong", "wrong", lambda n, c, k: (n, k)),
+]
+
+
+@pytest.mark.parametrize(("name", "called", "answer"), WRONG)
+def test_usual_wrong_answers_are_named(name, called, answer):
+    assert EXERCISES[name](answer).name == called
+
+
+def test_sizes_are_written_for_a_reader():
+    assert [plots.size(n) for n in (120, 8448, 3 * 2**20)] == ["120 bytes", "8.25 KiB", "3.00 MiB"]

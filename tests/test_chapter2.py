@@ -1,0 +1,131 @@
+"""Chapter 2: the checks of its exercises, and the sums behind its figures."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from duetlib.check import Verdict
+from duetlib.check import chapter2 as check
+from duetlib.plotting import chapter2 as figures
+
+NOTEBOOK = Path(__file__).resolve().parent.parent / "book" / "02_hypernetworks.ipynb"
+CHECKS: dict[str, Callable[..., Verdict]] = {
+    "one_block": check.block,
+    "lay": check.lay,
+    "pays_from": check.pays_from,
+    "std_of_W_1": check.start,
+}
+
+
+def sources(kind: str) -> list[str]:
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def defined(code: str, name: str) -> Any:
+    """Run code on its own, and take a function from it."""
+    space: dict[str, Any] = {}
+    exec(code, space)
+    return space[name]
+
+
+def blocks_with(texts: list[str], name: str) -> list[str]:
+    return [text for text in texts if f"def {name}(" in text]
+
+
+def solution(name: str) -> str:
+    markdown = "\n".join(sources("markdown"))
+    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
+    return code
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_folded_solution_passes(name: str) -> None:
+    verdict = CHECKS[name](defined(solution(name), name))
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_stub_is_blank(name: str) -> None:
+    (stub,) = [text for text in blocks_with(sources("code"), name) if text.rstrip().endswith("...")]
+    assert CHECKS[name](defined(stub, name)).name == "blank"
+
+
+def columns_first(blocks: torch.Tensor, i: int, j: int) -> torch.Tensor:
+    return torch.cat([torch.cat([blocks[v * i + u] for v in range(j)], 1) for u in range(i)])
+
+
+def swapped(blocks: torch.Tensor, i: int, j: int) -> torch.Tensor:
+    return torch.cat([torch.cat([blocks[u * i + v] for v in range(i)], 1) for u in range(j)])
+
+
+def pays(cost: Callable[[int, int, int, int], int], latents: bool) -> Callable[..., int]:
+    def answer(R: int, N: int, Z: int, d: int) -> int:
+        each = Z if latents else 0
+        enough = (n for n in range(1, 10_000) if n * each + cost(R, N, Z, d) < n * R * N)
+        return next(enough, 0)
+
+    return answer
+
+
+WRONG: list[tuple[str, str, Callable[..., Any]]] = [
+    ("one_block", "no B_1", lambda z, W_1, B_1, W_2, B_2: (W_1 @ z) @ W_2 + B_2),
+    ("one_block", "no B_2", lambda z, W_1, B_1, W_2, B_2: (W_1 @ z + B_1) @ W_2),
+    ("one_block", "non-linear", lambda z, W_1, B_1, W_2, B_2: (W_1 @ z + B_1).tanh() @ W_2 + B_2),
+    ("lay", "reshape", lambda blocks, i, j: blocks.reshape(i * 2, j * 2)),
+    ("lay", "by column", columns_first),
+    ("lay", "other way up", swapped),
+    ("pays_from", "no biases", pays(lambda R, N, Z, d: R * d * Z + N * d, latents=True)),
+    (
+        "pays_from",
+        "no latents",
+        pays(lambda R, N, Z, d: R * d * (Z + 1) + N * (d + 1), latents=False),
+    ),
+    ("std_of_W_1", "variance", lambda Z, d, fan_in, v: 1 / (d * Z * fan_in * v)),
+    ("std_of_W_1", "no d", lambda Z, d, fan_in, v: math.sqrt(1 / (Z * fan_in * v))),
+    ("std_of_W_1", "no Z", lambda Z, d, fan_in, v: math.sqrt(1 / (d * fan_in * v))),
+]
+
+
+@pytest.mark.parametrize(("name", "mistake", "answer"), WRONG)
+def test_usual_mistakes_are_named(name: str, mistake: str, answer: Callable[..., Any]) -> None:
+    assert CHECKS[name](answer).name == mistake
+
+
+def test_counting_up_finds_the_same_number_of_blocks() -> None:
+    counted = pays(lambda R, N, Z, d: R * d * (Z + 1) + N * (d + 1), latents=True)
+    assert check.pays_from(counted).passed
+
+
+def test_pays_from_is_the_first_cheaper_count() -> None:
+    assert figures.pays_from(lambda n: 10 * n, lambda n: 20 + n, most=100) == 3
+    assert figures.pays_from(lambda n: 10 * n, lambda n: 18 + n, most=100) == 3  # 20 = 20 at 2
+    assert figures.pays_from(lambda n: n, lambda n: n + 1, most=100) is None
+
+
+def test_figures_show_what_they_are_given() -> None:
+    kernel = torch.arange(16.0).view(4, 4)
+    figures.blocks(torch.zeros(2, 2, 2), kernel)
+    shown = [text.get_text() for text in plt.gcf().axes[1].texts]
+    assert shown == [str(n) for n in range(16)]
+
+    figures.singular_values({"diagonal": torch.diag(torch.tensor([1.0, 4.0, 2.0]))})
+    assert plt.gca().lines[0].get_ydata().tolist() == pytest.approx([4, 2, 1])
+
+    figures.activations({"start": [2.0, 4.0]}, {"start": 2.0})
+    line, marks, _ = plt.gca().lines
+    assert line.get_ydata().tolist() == [1, 2, 4] and list(marks.get_ydata()) == [2, 4]
+    plt.close("all")

@@ -1,0 +1,314 @@
+"""Every public function of the library on a CUDA device, against the CPU.
+
+`pytest -m cuda` runs this file; where there is no CUDA device its tests are skipped, but for the
+one that looks whether a function has been forgotten.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import importlib
+import inspect
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_data
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from duetlib import experiments, notebook, tiny
+from duetlib.backbones import click_mask, last_click
+from duetlib.dynamic import Layer, apply_layers, linear_batched, linear_grouped, linear_loop
+from duetlib.experiments import RunConfig, provenance
+from duetlib.hypernetwork import HyperNetwork, TwoLayerGenerator, assemble, generate
+from duetlib.metrics import (
+    auc,
+    count_flops,
+    hit_rate,
+    ndcg,
+    rank_of_target,
+    user_auc,
+)
+from duetlib.ppg import PPG, Neck, ppg_loss, split_bias
+from duetlib.sessions import Negatives, candidates, labels_like
+from duetlib.swa import (
+    StableWeightAdapter,
+    adapter_weights,
+    blend,
+    fold_adapters,
+    row_sums,
+    self_similarity,
+)
+from duetlib.training import (
+    TrainConfig,
+    Trainer,
+    bce_loss,
+    evaluate,
+    full_ranks,
+    sampled_candidates,
+    score,
+    train,
+    trained,
+    write_safetensors,
+)
+from duetlib.umn import METHODS, OrdinaryLayers, build
+
+DEVICE = "cuda"
+MODULES = "backbones dynamic hypernetwork metrics notebook ppg sessions swa tiny training umn"
+# These work on shapes, names and settings, and know no device; models are made by `build`.
+NO_DEVICE = (
+    "DIN DINConcat SASRec GRU4Rec AttentionBlock Backbone UniversalMetaNetwork block_grid "
+    "n_generated payload_bytes count_parameters leave_last_out Sessions Split Result progress "
+    "cache_dir code_hash"
+)
+SPLIT = small_data.split()
+SHORT = TrainConfig(lr=0.01, batch_size=128, max_epochs=2, patience=2)
+
+
+@pytest.fixture(autouse=True)
+def exact_products() -> Iterator[None]:
+    """cuDNN's recurrent layers round to 10 bits (TF32) unless told not to."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_no_public_function_is_forgotten() -> None:
+    nodes = list(ast.walk(ast.parse(Path(__file__).read_text())))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    for name in MODULES.split():
+        module = importlib.import_module(f"duetlib.{name}")
+        for what, thing in vars(module).items():
+            if inspect.isfunction(thing) or inspect.isclass(thing):
+                public = thing.__module__ == module.__name__ and not what.startswith("_")
+                assert not public or what in used | set(NO_DEVICE.split()), f"{name}.{what}"
+
+
+def on(device: str, tree: Any) -> Any:
+    """A copy of some tensors and modules on a device; tensors there are leaves."""
+
+    def move(leaf: Any) -> Any:
+        if isinstance(leaf, torch.nn.Module):
+            return copy.deepcopy(leaf).to(device)
+        if isinstance(leaf, Tensor):
+            moved = leaf.detach().clone().to(device)
+            return moved.requires_grad_(leaf.is_floating_point())
+        return leaf
+
+    return pytree.tree_map(move, tree)
+
+
+def assert_same_on_both(function: Any, *arguments: Any, atol: float = 1e-4) -> None:
+    """Value and gradients on the device equal those on the CPU, and the value lives there."""
+    values, gradients = [], []
+    for device in ("cpu", DEVICE):
+        moved = on(device, arguments)
+        out = [t for t in pytree.tree_leaves(function(*moved)) if isinstance(t, Tensor)]
+        assert out
+        assert {t.device.type for t in out} == {device}
+        through = [t for t in out if t.requires_grad]
+        leaves = [t for t in pytree.tree_leaves(moved) if isinstance(t, Tensor)]
+        leaves += [
+            p
+            for m in pytree.tree_leaves(moved)
+            if isinstance(m, torch.nn.Module)
+            for p in m.parameters()
+        ]
+        if through:
+            sum(t.square().sum() for t in through).backward()  # type: ignore[union-attr]
+        values.append([t.detach().cpu() for t in out])
+        gradients.append([t.grad.cpu() for t in leaves if t.grad is not None])
+    torch.testing.assert_close(values[1], values[0], rtol=1e-4, atol=atol)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=atol)
+
+
+# ---- the pieces
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("linear", [linear_loop, linear_batched, linear_grouped])
+def test_dynamic_layers(linear: Any) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, 8)
+    layers = [Layer(torch.randn(5, 8, n) / 3, torch.randn(5, n)) for n in (8, 4)]
+    assert_same_on_both(linear, x, layers[0])
+    assert_same_on_both(lambda x, layers: apply_layers(x, layers, linear), x, layers)
+
+
+@pytest.mark.cuda
+def test_generators() -> None:
+    torch.manual_seed(0)
+    e, g = torch.randn(5, 6), TwoLayerGenerator(9, 8, latent=6, rank=4, std=0.3, from_code=0.5)
+    assert_same_on_both(lambda e, g: g(e), e, g)
+    assert_same_on_both(generate, e, g.W_1, g.B_1, g.W_2, g.B_2)
+    assert_same_on_both(lambda blocks: assemble(blocks, (2, 3)), torch.randn(6, 4, 5, 3, 3))
+    hyper = HyperNetwork([(8, 4), (4, 8)], (4, 4), latent=6, rank=4)
+    assert_same_on_both(lambda net: net(None, None), hyper)
+    images = HyperNetwork([(4, 8, 3, 3)], (4, 4, 3, 3), latent=6, rank=4)
+    assert_same_on_both(lambda net: net.kernel(0), images)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kind", ["as_printed", "tempered"])
+def test_the_adapter(kind: Any) -> None:
+    torch.manual_seed(0)
+    W, e = torch.randn(3, 5, 4, 6) / 5, torch.randn(7, 6)
+    assert_same_on_both(self_similarity, W)
+    assert_same_on_both(row_sums, self_similarity(W))
+    assert_same_on_both(lambda p: adapter_weights(p, 0.5, kind), torch.tensor([0.2, -0.1, 0.7]))
+    assert_same_on_both(blend, torch.tensor([0.2, 0.3, 0.5]), W)
+    several = [TwoLayerGenerator(5, 4, 6, 3, std=1.0, from_code=0.5) for _ in range(3)]
+    adapter = StableWeightAdapter(several, 0.5, kind)
+    assert_same_on_both(lambda adapter, e: adapter(e), adapter, e)
+    there = on(DEVICE, adapter)
+    folded = there.fold()
+    assert folded.W_1.device.type == DEVICE
+    torch.testing.assert_close(folded(e.to(DEVICE)), there(e.to(DEVICE)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("form", ["two_layer", "dense"])
+def test_the_generator_of_layers(form: Any) -> None:
+    torch.manual_seed(0)
+    clicks, mask = torch.randn(4, 6, 8), torch.arange(6) < torch.tensor([[6], [1], [3], [5]])
+    assert_same_on_both(last_click, clicks, mask)
+    assert_same_on_both(lambda neck, *x: neck(*x), Neck(8), clicks, mask)
+    ppg = PPG(8, [(8, 4), (4, 1)], latent=6, rank=3, form=form, n_generators=3)
+    assert_same_on_both(lambda ppg, *x: ppg(*x), ppg, clicks, mask)
+    assert_same_on_both(lambda ppg, *x: ppg.codes(*x), ppg, clicks, mask)
+    assert_same_on_both(split_bias, torch.randn(4, 9, 5))
+    there = on(DEVICE, ppg)
+    x = clicks.to(DEVICE), mask.to(DEVICE)
+    torch.testing.assert_close(fold_adapters(there)(*x), there(*x), rtol=1e-4, atol=1e-4)
+    assert_same_on_both(lambda layers: layers(None, None), OrdinaryLayers([(8, 4), (4, 1)]))
+
+
+@pytest.mark.cuda
+def test_losses_and_metrics() -> None:
+    torch.manual_seed(0)
+    logits, ids = torch.randn(6, 20), torch.randint(1, 9, (6, 20))
+    labels, t = labels_like(ids), torch.arange(6)
+    assert_same_on_both(lambda ids: labels_like(ids), ids)
+    assert_same_on_both(lambda x: bce_loss(x, labels.to(x.device)), logits)
+    assert_same_on_both(lambda x: ppg_loss(x, labels.to(x.device)), logits)
+    assert_same_on_both(lambda x, t: ppg_loss(x, labels.to(x.device), 0.9, t), logits, t)
+    assert_same_on_both(user_auc, logits)
+    assert_same_on_both(rank_of_target, logits)
+    for metric in (hit_rate, ndcg):
+        assert_same_on_both(metric, rank_of_target(logits))
+    assert auc(logits.to(DEVICE)) == auc(logits)
+
+
+@pytest.mark.cuda
+def test_the_tiny_user_and_the_notebook() -> None:
+    device = notebook.start(seed=0)
+    assert device.type == DEVICE
+    items = tiny.embedding().to(device)
+    clicks = items[tiny.history().to(device)]
+    scores = clicks.mean(1, keepdim=True) @ items[tiny.candidates().to(device)].transpose(1, 2)
+    assert scores.shape == (1, 1, 3)
+    assert notebook.median_ms(lambda: clicks @ clicks.transpose(1, 2), device, repeat=3) > 0
+
+
+# ---- sessions
+
+
+@pytest.mark.cuda
+def test_negatives_are_drawn_on_the_device() -> None:
+    split = SPLIT.to(DEVICE)
+    negatives, user = Negatives(split.seen), split.train.user
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    drawn = negatives.draw(user, 4, generator)
+    assert drawn.device.type == DEVICE
+    assert not split.seen[user.unsqueeze(1), drawn].any()
+    assert not torch.equal(drawn, negatives.draw(user, 4, generator))
+    fixed = negatives.fixed(split.test.user, 100, seed=5)
+    assert fixed.device.type == DEVICE
+    assert torch.equal(fixed.cpu(), Negatives(SPLIT.seen).fixed(SPLIT.test.user, 100, seed=5))
+    ids = candidates(split.test, fixed)
+    assert torch.equal(ids[:, 0].cpu(), SPLIT.test.target)
+    assert torch.equal(sampled_candidates(split, "test").cpu(), sampled_candidates(SPLIT, "test"))
+    assert torch.equal(click_mask(split.test.history).cpu(), click_mask(SPLIT.test.history))
+
+
+# ---- whole models
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("backbone", ["din", "din_concat", "sasrec", "gru4rec"])
+def test_a_model_forward_and_backward(backbone: str, method: str) -> None:
+    torch.manual_seed(0)
+    model = build(backbone, method, SPLIT.n_items)
+    history, ids = SPLIT.test.history, sampled_candidates(SPLIT, "test")[:, :7]
+    assert_same_on_both(lambda model, *x: model(*x), model, history, ids)
+    assert_same_on_both(lambda model, *x: model.layers(*x), model, history)
+    there = on(DEVICE, model)
+    assert count_flops(there, history[:1].to(DEVICE), ids[:1].to(DEVICE)) > 0
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("scheme", ["joint", "alternating"])
+@pytest.mark.parametrize("method", METHODS)
+def test_an_epoch_of_training(method: str, scheme: Any, tmp_path: Path) -> None:
+    split, config = SPLIT.to(DEVICE), replace(SHORT, scheme=scheme)
+    torch.manual_seed(0)
+    model = build("sasrec", method, split.n_items).to(DEVICE)
+    before = copy.deepcopy(model.state_dict())
+    trainer = Trainer(model, split, config, seed=0)
+    trainer.run_epoch()
+    loss = trainer.result.history[0]["loss"]
+    assert 0 < loss < 1
+    moved = [name for name, value in model.state_dict().items() if not value.equal(before[name])]
+    assert "items.weight" in moved
+    assert {value.device.type for value in model.state_dict().values()} == {DEVICE}
+    trainer.save(tmp_path / "run.safetensors")
+    again = Trainer(build("sasrec", method, split.n_items).to(DEVICE), split, config, seed=0)
+    again.load(tmp_path / "run.safetensors")
+    assert again.epoch == 1
+    again.run_epoch()
+    trainer.run_epoch()
+    here, there = again.result.history[1]["loss"], trainer.result.history[1]["loss"]
+    assert here == pytest.approx(there, abs=1e-4)  # sums on a GPU come in no fixed order
+
+
+@pytest.mark.cuda
+def test_a_run_from_start_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUET_CACHE", str(tmp_path))
+    split = SPLIT.to(DEVICE)
+    torch.manual_seed(0)
+    model = build("din", "duet", split.n_items).to(DEVICE)
+    result = train(model, split, SHORT, checkpoint=tmp_path / "run.safetensors")
+    assert evaluate(model, split) == pytest.approx(result.metrics, abs=1e-4)
+    kept, first = trained("din", "duet", split, SHORT)
+    again, second = trained("din", "duet", split, SHORT)
+    assert first == second
+    assert kept.items.weight.equal(again.items.weight)
+    write_safetensors(tmp_path / "x.safetensors", dict(kept.state_dict()), {})
+
+    here, ids = copy.deepcopy(kept).to("cpu"), sampled_candidates(SPLIT, "test")
+    there = score(kept, split.test, ids.to(DEVICE)).cpu()
+    torch.testing.assert_close(there, score(here, SPLIT.test, ids), rtol=1e-4, atol=1e-4)
+    ranks = full_ranks(kept, split.test, split.seen).cpu()
+    on_cpu = full_ranks(here, SPLIT.test, SPLIT.seen)
+    assert (ranks - on_cpu).abs().max() <= 1  # two logits closer than rounding may change places
+
+
+@pytest.mark.cuda
+def test_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUET_CACHE", str(tmp_path))
+    monkeypatch.setattr(
+        experiments, "load_movielens", lambda dataset, k_core: small_data.interactions()
+    )
+    config = RunConfig("ml-100k", "gru4rec", "duet", 0, train=SHORT)
+    record = json.loads(json.dumps(experiments.run(config, DEVICE)))
+    assert record["device"] == provenance(DEVICE)["device"] == torch.cuda.get_device_name()
+    assert 0 < record["metrics"]["auc"] < 1

@@ -1,0 +1,329 @@
+"""`make bench`: how fast the library's speed-critical parts are, on this machine, now.
+
+One process, one thread, CPU time. Variants that are compared take turns within every round, so that
+a machine that grows slower meanwhile does so for all of them. Times are medians over rounds, and
+ratios are medians of each round's ratio. All that was measured goes to `results/bench.jsonl`, a
+JSON object a line, in place of what an earlier run had written there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from duetlib.backbones import click_mask
+from duetlib.dynamic import (
+    Layer,
+    Linear,
+    apply_layers,
+    linear_batched,
+    linear_grouped,
+    linear_loop,
+)
+from duetlib.experiments import provenance, results_dir
+from duetlib.ppg import PPG, split_bias
+from duetlib.sessions import PAD, Sessions, Split, labels_like
+from duetlib.training import TrainConfig, Trainer
+from duetlib.umn import UniversalMetaNetwork, build
+
+Work = Callable[[], object]
+Row = dict[str, Any]
+
+SIZES = (1, 16, 64, 512, 4096)  # B
+DIM, LATENT, LENGTH = 32, 64, 30  # D, Z, L
+N_USERS, N_ITEMS = 943, 1349  # of MovieLens-100k after its 5-core; the clicks are random
+SESSIONS = 205  # with 5 candidates each: 1,025 rows a batch
+LINEAR: dict[str, Linear] = {
+    "loop": linear_loop,
+    "batched": linear_batched,
+    "grouped": linear_grouped,
+}
+BACKBONES, METHODS = ("sasrec", "din", "gru4rec"), ("base", "duet_no_swa", "duet")
+
+
+def cpu_seconds(work: Work, calls: int) -> float:
+    """CPU seconds of one call, from so many in a row."""
+    started = time.process_time()
+    for _ in range(calls):
+        work()
+    return (time.process_time() - started) / calls
+
+
+def measure(variants: dict[str, Work], rounds: int, least: float = 0.002) -> dict[str, list[float]]:
+    """CPU seconds of each variant in each round; they take turns.
+
+    Args:
+        variants: what to time, by name. rounds: how often.
+        least: short pieces of work are called several times in a row, to fill so many seconds.
+    """
+    calls = {}
+    for name, work in variants.items():
+        work()  # the first call sets things up
+        calls[name] = 1 + int(least / max(cpu_seconds(work, 1), 1e-7))
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, work in variants.items():
+            times[name].append(cpu_seconds(work, calls[name]))
+    return times
+
+
+def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
+    """How many times faster `fast` is: the median over rounds."""
+    return statistics.median(s / f for s, f in zip(times[slow], times[fast], strict=True))
+
+
+def rows_of(part: str, size: int, times: dict[str, list[float]], than: str) -> list[Row]:
+    """A row for each variant, with how many times faster than `than` it is."""
+    return [
+        {
+            "part": part,
+            "B": size,
+            "variant": name,
+            "ms": 1e3 * statistics.median(values),
+            "faster": ratio(times, than, name),
+        }
+        for name, values in times.items()
+    ]
+
+
+def forward_only(compute: Callable[[], Tensor]) -> Work:
+    """The computation without gradients."""
+
+    def work() -> None:
+        with torch.no_grad():
+            compute()
+
+    return work
+
+
+def with_backward(compute: Callable[[], Tensor], leaves: Sequence[Tensor]) -> Work:
+    """The computation and the gradients of all that went into it."""
+    return lambda: torch.autograd.grad(compute().sum(), leaves)
+
+
+def both(computations: dict[str, Callable[[], Tensor]], leaves: Sequence[Tensor]) -> list[Any]:
+    """`(name, works)` of each computation forward, and forward and backward."""
+    return [
+        ("forward", {n: forward_only(c) for n, c in computations.items()}),
+        ("forward+backward", {n: with_backward(c, leaves) for n, c in computations.items()}),
+    ]
+
+
+def application(size: int, rounds: int) -> list[Row]:
+    """Applying one generated D×D layer for each of B devices, in the three ways of `dynamic`."""
+    x, weight = torch.randn(size, 1, DIM), torch.randn(size, DIM, DIM)
+    leaves = [t.requires_grad_() for t in (x, weight, torch.randn(size, DIM))]
+
+    def one(linear: Linear) -> Callable[[], Tensor]:
+        return lambda: linear(leaves[0], Layer(leaves[1], leaves[2]))
+
+    computations = {name: one(linear) for name, linear in LINEAR.items()}
+    rows = []
+    for direction, works in both(computations, leaves):
+        times = measure(works, rounds)
+        rows += rows_of(f"application, {direction}", size, times, "loop")
+    return rows
+
+
+def generation_and_application(size: int, rounds: int) -> list[Row]:
+    """From B codes to B outputs: device by device, or generated at once and applied in one go."""
+    generator = PPG(DIM, [(DIM, DIM)], LATENT).generators[0]
+    e = torch.randn(size, LATENT).requires_grad_()
+    x = torch.randn(size, 1, DIM).requires_grad_()
+
+    def layer_by_layer() -> Tensor:
+        rows = zip(e.split(1), x.split(1), strict=True)
+        return torch.cat([linear_batched(x_b, split_bias(generator(e_b))) for e_b, x_b in rows])
+
+    def at_once(linear: Linear) -> Callable[[], Tensor]:
+        return lambda: linear(x, split_bias(generator(e)))
+
+    computations: dict[str, Callable[[], Tensor]] = {"loop": layer_by_layer}
+    computations |= {n: at_once(LINEAR[n]) for n in ("batched", "grouped")}
+    rows = []
+    for direction, works in both(computations, [e, x, *generator.parameters()]):
+        times = measure(works, rounds)
+        rows += rows_of(f"generation and application, {direction}", size, times, "loop")
+    return rows
+
+
+def generation(size: int, rounds: int) -> list[Row]:
+    """B layers from B codes: the two readings of Eq. 6."""
+    works: dict[str, dict[str, Work]] = {"forward": {}, "forward+backward": {}}
+    e = torch.randn(size, LATENT).requires_grad_()
+    for form in ("two_layer", "dense"):
+        generator = PPG(DIM, [(DIM, DIM)], LATENT, form=form).generators[0]
+
+        def compute(generator: torch.nn.Module = generator) -> Tensor:
+            return generator(e)
+
+        works["forward"][form] = forward_only(compute)
+        works["forward+backward"][form] = with_backward(compute, [e, *generator.parameters()])
+    rows = []
+    for direction, variants in works.items():
+        times = measure(variants, rounds)
+        rows += rows_of(f"generation, {direction}", size, times, "two_layer")
+    return rows
+
+
+def random_split() -> Split:
+    """Random sessions of the size of MovieLens-100k; every history is full, the dearest case."""
+    history = torch.randint(1, N_ITEMS + 1, (10_000, LENGTH))
+    target, user = (
+        torch.randint(1, N_ITEMS + 1, (10_000,)),
+        torch.randint(1, N_USERS + 1, (10_000,)),
+    )
+    sessions = Sessions(history, target, user)
+    seen = torch.rand(N_USERS + 1, N_ITEMS + 1) < 0.08
+    seen[:, PAD] = True
+    few = sessions[:200]
+    return Split(sessions, few, few, N_USERS, N_ITEMS, seen, "random", "")
+
+
+class Step:
+    """One training step of a model, and the pieces that it is made of."""
+
+    def __init__(self, backbone: str, method: str, split: Split, sessions: int = SESSIONS):
+        self.model: UniversalMetaNetwork = build(backbone, method, split.n_items)
+        config = TrainConfig(batch_size=sessions * 5)
+        self.trainer = Trainer(self.model, split, config)
+        self.data, self.generator = split.train, torch.Generator().manual_seed(0)
+        self.index = torch.randperm(len(split.train))[:sessions]
+        self.batch = self.draw()
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch: history, candidates, labels."""
+        wrong = self.trainer.negatives.draw(self.data.user[self.index], 4, self.generator)
+        ids = torch.cat([self.data.target[self.index].unsqueeze(1), wrong], dim=1)
+        return self.data.history[self.index], ids, labels_like(ids)
+
+    def whole(self) -> None:
+        """A training step, data included, as the trainer does it."""
+        self.trainer.steps[0](*self.draw())
+
+    def pieces(self) -> dict[str, Work]:
+        """Each piece forward and backward alone, on what the others would give it."""
+        model, ppg = self.model, self.model.source
+        assert isinstance(ppg, PPG)
+        history, ids, _ = self.batch
+        mask = click_mask(history)
+        clicks, items = (model.items(i).detach().requires_grad_() for i in (history, ids))
+        features = model.backbone(clicks, mask, items).detach().requires_grad_()
+        shared = ppg.neck(clicks, mask).detach().requires_grad_()
+        own = [*ppg.adjust.parameters(), *ppg.generators.parameters()]
+
+        def dynamic() -> Tensor:
+            layers = []
+            for adjust, generator in zip(ppg.adjust, ppg.generators, strict=True):
+                layers.append(split_bias(generator(adjust(shared))))
+            return apply_layers(features, layers)
+
+        backbone_leaves = [clicks, *model.backbone.parameters()]
+        if model.backbone(clicks, mask, items).shape[1] > 1:
+            backbone_leaves.append(items)
+        self.whole()  # leaves gradients for the optimiser
+        return {
+            "backbone": with_backward(lambda: model.backbone(clicks, mask, items), backbone_leaves),
+            "neck": with_backward(lambda: ppg.neck(clicks, mask), [clicks, *ppg.neck.parameters()]),
+            "generator and dynamic layers": with_backward(dynamic, [shared, features, *own]),
+            "data": self.draw,
+            "optimiser": self.trainer.optimizers[0].step,
+        }
+
+
+def training(rounds: int) -> list[Row]:
+    """Rows (one history with one candidate) per CPU second, of whole training steps."""
+    split = random_split()
+    steps = {(b, m): Step(b, m, split) for b in BACKBONES for m in METHODS}
+    works: dict[str, Work] = {f"{b} {m}": step.whole for (b, m), step in steps.items()}
+    times = measure(works, rounds)
+    rows = []
+    for name, seconds in times.items():
+        base = f"{name.split()[0]} base"
+        median = statistics.median(seconds)
+        rows.append(
+            {
+                "part": "training",
+                "B": SESSIONS,
+                "variant": name,
+                "ms": 1e3 * median,
+                "rows_per_cpu_second": round(5 * SESSIONS / median),
+                "faster": ratio(times, base, name),
+            }
+        )
+    return rows
+
+
+def shares(rounds: int) -> list[Row]:
+    """What part of a step of SASRec with a PPG goes into what."""
+    step = Step("sasrec", "duet_no_swa", random_split())
+    times = measure({"whole": step.whole, **step.pieces()}, rounds)
+    share = {name: 1 / ratio(times, "whole", name) for name in times if name != "whole"}
+    share["embeddings, loss and the rest"] = 1 - sum(share.values())
+    return [
+        {"part": "share of a step", "B": SESSIONS, "variant": name, "share": part}
+        for name, part in share.items()
+    ]
+
+
+def machine() -> str:
+    """The processor's name, and how many there are."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()}"
+
+
+def print_tables(rows: Sequence[Row]) -> None:
+    """One table a part: sizes down and variants across where there are several sizes."""
+    table = pd.DataFrame(rows)
+    for part, group in table.groupby("part", sort=False):
+        print(f"\n{part}")
+        if group["B"].nunique() > 1:
+            order = list(group["variant"].unique())  # the first is what others are compared with
+            ms = group.pivot(index="B", columns="variant", values="ms")[order]
+            faster = group.pivot(index="B", columns="variant", values="faster")[order[1:]]
+            wide = ms.add_suffix(" ms").join(faster.add_suffix(" times faster"))
+            print(wide.to_string(float_format=lambda value: f"{value:.3g}"))
+        else:
+            short = group.drop(columns=["part", "B"]).dropna(axis=1)
+            print(short.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+
+
+def main(path: Path, sizes: Sequence[int] = SIZES, rounds: int = 15) -> None:
+    """Measure all, print tables, write records.
+
+    Args:
+        path: where the records go. sizes: values of B. rounds: how often each variant is timed.
+    """
+    started = time.perf_counter()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rows: list[Row] = []
+    for work in (application, generation_and_application, generation):
+        for size in sizes:
+            rows += work(size, rounds if size < 4096 else -(-rounds // 3))
+    rows += training(rounds) + shares(rounds)
+    where = {"machine": machine(), "load": os.getloadavg()[0], **provenance("cpu")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    aside.write_text("".join(json.dumps({**row, **where}) + "\n" for row in rows))
+    os.replace(aside, path)
+    print_tables(rows)
+    print(f"\n{where['machine']} CPUs, torch {where['torch']}, load {where['load']:.1f}")
+    print(f"{len(rows)} records in {path}, {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main(results_dir() / "bench.jsonl" if len(sys.argv) < 2 else Path(sys.argv[1]))
