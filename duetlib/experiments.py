@@ -15,7 +15,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,24 +176,22 @@ def done_keys(path: Path) -> set[str]:
     return {json.dumps(json.loads(line)["config"], sort_keys=True) for line in lines}
 
 
-def grid(dataset: str = "ml-100k", seeds: Iterable[int] = (0, 1, 2)) -> list[RunConfig]:
+def grid(dataset: str = "ml-100k", seeds: Sequence[int] = (0, 1, 2)) -> list[RunConfig]:
     """The runs that chapters 4 and 5 show, the most telling first."""
     runs = []
     for seed in seeds:
         for backbone in ("sasrec", "din", "gru4rec"):
             for method in ("base", "duet_no_swa", "duet"):
                 runs.append(RunConfig(dataset, backbone, method, seed))
-    for seed in seeds:
-        for n in (2, 3):
+    for n in (2, 3):
+        for seed in seeds:
             runs.append(RunConfig(dataset, "sasrec", "duet", seed, (("n_generators", n),)))
+    alternating = TrainConfig(scheme="alternating")
+    for seed in seeds:
         runs.append(RunConfig(dataset, "sasrec", "duet_no_swa", seed, (("form", "dense"),)))
+        runs.append(RunConfig(dataset, "sasrec", "duet_no_swa", seed, train=alternating))
         runs.append(RunConfig(dataset, "sasrec", "duet_as_released", seed))
         runs.append(RunConfig(dataset, "sasrec", "hypernetwork", seed))
-        runs.append(
-            RunConfig(
-                dataset, "sasrec", "duet_no_swa", seed, train=TrainConfig(scheme="alternating")
-            )
-        )
     return runs
 
 

@@ -133,16 +133,14 @@ class HyperNetwork(nn.Module):
         self.z = nn.ParameterList(torch.randn(i * j, latent) for i, j in self.grids)
         self.bias = nn.ParameterList(torch.zeros(target[1]) for target in targets)
         filter_size = math.prod(base[2:])
-        # fan-in of the first target; `kernel` rescales for the others, which share the generator
         self.fan_in = [target[0] * filter_size for target in targets]
-        rows, cols = base[0] * filter_size, base[1]
-        self.g = TwoLayerGenerator(rows, cols, latent, rank, std=1.0)
+        # Each of the c_in rows holds all c_out · f_w · f_h numbers, as in Ha et al. One generator
+        # serves targets of any size, so it writes blocks of variance 1, and `kernel` rescales them.
+        self.g = TwoLayerGenerator(base[0], base[1] * filter_size, latent, rank, std=1.0)
 
     def kernel(self, n: int) -> Tensor:
         """The n-th kernel, in its target's shape, with the variance 1/fan-in at the start."""
-        c_in, c_out, *filters = self.base
-        blocks = self.g(self.z[n])  # [i·j, c_in·f_w·f_h, c_out]
-        blocks = blocks.view(-1, c_in, *filters, c_out).movedim(-1, 2)  # [i·j, c_in, c_out, ...]
+        blocks = self.g(self.z[n]).view(-1, *self.base)  # [i·j, c_in, c_out, ...]
         return assemble(blocks, self.grids[n]) / math.sqrt(self.fan_in[n])
 
     def forward(self, clicks: Tensor, mask: Tensor) -> list[Layer]:

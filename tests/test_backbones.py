@@ -167,6 +167,15 @@ def test_sasrec_does_not_look_ahead() -> None:
     assert not torch.allclose(states[0][1, -1], states[1][1, -1])
 
 
+def test_sasrec_never_looks_at_nothing() -> None:
+    """A softmax over nothing is not a number in some of PyTorch's kernels: no row may be hidden."""
+    static = SASRec()
+    seen: list[Tensor] = []
+    static.blocks[0].register_forward_hook(lambda module, given, out: seen.append(given[2]))
+    static(torch.zeros(1, L, 32), torch.zeros(1, L).bool(), torch.zeros(1, 1, 32))
+    assert seen[0].isfinite().any(-1).all()
+
+
 def test_sasrec_knows_the_order() -> None:
     torch.manual_seed(0)
     static = SASRec()

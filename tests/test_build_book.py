@@ -17,6 +17,7 @@ from enrich import (
     citations,
     colab_url,
     enrich,
+    numbered_rows,
     outside_code,
     targets,
 )
@@ -88,6 +89,11 @@ def test_a_quote_with_a_bold_lead_becomes_a_box(lead: str, kind: str) -> None:
 @pytest.mark.parametrize("text", ["> A quotation.", "> **Bold** but no lead", "a > **Facts.** b"])
 def test_other_quotes_stay(text: str) -> None:
     assert admonitions(text) == text
+
+
+def test_rows_of_a_numbered_equation_end_in_what_sphinx_leaves_alone() -> None:
+    numbered, plain = r"$$a \\ b \tag{4}$$", r"$$a \\ b$$"
+    assert numbered_rows(f"{numbered} x {plain}") == rf"$$a \cr  b \tag{{4}}$$ x {plain}"
 
 
 def test_code_is_left_alone() -> None:

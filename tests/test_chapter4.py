@@ -66,16 +66,16 @@ def devices_mixed(weight):
     return torch.stack([w.T for w in weight], dim=1).reshape(-1, weight.shape[1], 1)
 
 
-def bias_of_Eq_5_lost(L, l, W_1, B_1, W_2, B_2):  # noqa: E741
+def bias_of_Eq_5_lost(L, b, W_1, B_1, W_2, B_2):
     return W_2.T @ W_1 @ L, W_2.T @ B_1 + B_2
 
 
-def biases_only_added(L, l, W_1, B_1, W_2, B_2):  # noqa: E741
+def biases_only_added(L, b, W_1, B_1, W_2, B_2):
     return W_2.T @ W_1 @ L, B_2
 
 
-def turned(L, l, W_1, B_1, W_2, B_2):  # noqa: E741
-    return (W_2.T @ W_1 @ L).T, W_2.T @ (W_1 @ l + B_1) + B_2
+def turned(L, b, W_1, B_1, W_2, B_2):
+    return (W_2.T @ W_1 @ L).T, W_2.T @ (W_1 @ b + B_1) + B_2
 
 
 WRONG = {

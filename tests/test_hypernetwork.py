@@ -101,7 +101,7 @@ def test_a_kernel_is_its_blocks_each_from_its_own_latent() -> None:
     for u, v in itertools.product(range(2), range(2)):
         K = generate_by_loops(hyper.z[0].detach()[None, u * 2 + v], *parts)[0]
         for c_in, c_out, w, h in itertools.product(range(3), range(2), range(2), range(3)):
-            one = K.reshape(3, 2, 3, 2)[c_in, w, h, c_out] / math.sqrt(6 * 2 * 3)
+            one = K.reshape(3, 2, 2, 3)[c_in, c_out, w, h] / math.sqrt(6 * 2 * 3)
             torch.testing.assert_close(kernel[u * 3 + c_in, v * 2 + c_out, w, h], one)
 
 

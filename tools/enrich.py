@@ -25,6 +25,7 @@ _QUOTE = re.compile(r"^>.*(?:\n>.*)*", re.MULTILINE)
 _LEAD = re.compile(
     rf"\*\*(?P<title>{'|'.join(LEADS)}|Exercise \d+(?: · [^*]+?)?)\.?\*\*[ ]*(?P<rest>.*)"
 )
+_DISPLAY = re.compile(r"\$\$.+?\$\$", re.DOTALL)
 _HEADING = re.compile(r"^# .+$", re.MULTILINE)
 
 
@@ -84,10 +85,23 @@ def admonitions(text: str) -> str:
     return _QUOTE.sub(box, text)
 
 
+def numbered_rows(text: str) -> str:
+    r"""In an equation with a `\tag`, rows end in `\cr`: it means what `\\` does.
+
+    An equation that holds `\\` Sphinx wraps into `split`, in which MathJax allows no `\tag`.
+    """
+
+    def rows(equation: re.Match[str]) -> str:
+        return equation[0].replace(r"\\", r"\cr ") if r"\tag" in equation[0] else equation[0]
+
+    return _DISPLAY.sub(rows, text)
+
+
 def enrich(text: str, known: set[str]) -> str:
     """All of the above. `known`: what `anchors` found in all sources."""
     return outside_code(
-        text, lambda prose: admonitions(anchor_links(targets(citations(prose)), known))
+        text,
+        lambda prose: admonitions(anchor_links(targets(citations(numbered_rows(prose))), known)),
     )
 
 

@@ -91,11 +91,11 @@ def fold(answer: Callable[..., Any]) -> Verdict:
     """Exercise 4: Eq. 5 and 6 as one affine map."""
     torch.manual_seed(4)
     layer, g = torch.nn.Linear(6, 5), TwoLayerGenerator(1, 8, 5, 3, std=1.0, from_code=0.5)
-    L, l = layer.weight.detach(), layer.bias.detach()  # noqa: E741
+    L, b = layer.weight.detach(), layer.bias.detach()
     W_1, B_1 = g.W_1.detach()[0], g.B_1.detach()[0]  # [d, Z], [d]
     W_2, B_2 = g.W_2.detach(), _numbers(8)
     matrix = W_2.T @ W_1 @ L
-    vector = W_2.T @ (W_1 @ l + B_1) + B_2
+    vector = W_2.T @ (W_1 @ b + B_1) + B_2
     usual = {
         "bias_of_Eq_5_lost": (
             (matrix, W_2.T @ B_1 + B_2),
@@ -108,9 +108,9 @@ def fold(answer: Callable[..., Any]) -> Verdict:
         "turned": ((matrix.T, vector), "the matrix is transposed: it should be [P, D]"),
     }
     return judge(
-        lambda: answer(*(t.clone() for t in (L, l, W_1, B_1, W_2, B_2))),
+        lambda: answer(*(t.clone() for t in (L, b, W_1, B_1, W_2, B_2))),
         (matrix, vector),
         usual,
         "right: from the neck's D numbers to all P in one product",
-        "put e = L s + l into W_2ᵀ (W_1 e + B_1) + B_2, and sort by what multiplies s",
+        "put e = L s + b into W_2ᵀ (W_1 e + B_1) + B_2, and sort by what multiplies s",
     )

@@ -88,7 +88,7 @@ def where_we_are() -> None:
     plt.show()
 
 
-def tau_curves(p_prime: Tensor, lowest: float = 0.03, highest: float = 30.0) -> None:
+def tau_curves(p_prime: Tensor, lowest: float = 1 / 30, highest: float = 30.0) -> None:
     """The weights p over the temperature: as printed on the left, tempered on the right.
 
     Args:
