@@ -22,12 +22,15 @@ COLORS = {
 
 # A method looks the same in every figure, also without colour.
 METHOD_STYLE: dict[str, dict[str, str]] = {
-    "base": {"color": COLORS["grey"], "linestyle": "--", "marker": "o", "label": "base"},
-    "hypernetwork": {"color": COLORS["amber"], "linestyle": ":", "marker": "s", "label": "HyperNetwork"},
-    "duet_no_swa": {"color": COLORS["orange"], "linestyle": "-.", "marker": "^", "label": "DUET without SWA"},
-    "duet": {"color": COLORS["blue"], "linestyle": "-", "marker": "D", "label": "DUET"},
-    "duet_as_released": {"color": COLORS["purple"], "linestyle": ":", "marker": "v", "label": "DUET as released"},
-}  # fmt: skip
+    name: {"label": label, "color": COLORS[color], "linestyle": line, "marker": marker}
+    for name, label, color, line, marker in (
+        ("base", "base", "grey", "--", "o"),
+        ("hypernetwork", "HyperNetwork", "amber", ":", "s"),
+        ("duet_no_swa", "DUET without SWA", "orange", "-.", "^"),
+        ("duet", "DUET", "blue", "-", "D"),
+        ("duet_as_released", "DUET as released", "purple", ":", "v"),
+    )
+}
 
 
 def use_style() -> None:
