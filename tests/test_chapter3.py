@@ -24,7 +24,6 @@ EXERCISES = {
     "visible_from": check.visible,
     "ndcg": check.ndcg,
     "backwards": check.backwards,
-    "download_kib": check.download_kib,
 }
 
 
@@ -59,10 +58,6 @@ def tril(mask: torch.Tensor, diagonal: int = 0) -> torch.Tensor:
     return torch.ones(mask.shape[1], mask.shape[1]).tril(diagonal).bool()
 
 
-def kib(shapes: list[tuple[int, int]], bias: int = 1, unit: float = 1024 / 4) -> float:
-    return sum((n + bias) * m for n, m in shapes) / unit
-
-
 WRONG: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
     (check.masked_mean, lambda c, m: c.mean(1), "no_mask"),
     (check.masked_mean, lambda c, m: (c * m.unsqueeze(-1)).mean(1), "divided_by_length"),
@@ -84,12 +79,6 @@ WRONG: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
     (check.backwards, lambda u, t: ((t[1:] <= t[:-1]) & (u[1:] == u[:-1])).sum(), "ties"),
     (check.backwards, lambda u, t: (t[1:] <= t[:-1]).sum(), "ties_across_users"),
     (check.backwards, lambda u, t: t.nope, "error"),
-    (check.download_kib, lambda s: kib(s, bias=0), "no_bias"),
-    (check.download_kib, lambda s: kib(s, unit=1), "numbers"),
-    (check.download_kib, lambda s: kib(s, unit=1 / 4), "bytes"),
-    (check.download_kib, lambda s: kib(s, unit=1000 / 4), "thousand"),
-    (check.download_kib, lambda s: kib(s, unit=1024 / 32), "bits"),
-    (check.download_kib, lambda s: kib([(m, n) for n, m in s]), "bias_of_input"),
 ]
 
 

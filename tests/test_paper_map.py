@@ -22,7 +22,7 @@ NUMBERED = [
 SECTIONS = (
     "Abstract",
     "Section 1",
-    *("Section 3.2", "Section 3.3.1", "Section 3.3.2", "Section 3.3.3"),
+    *("Section 3.1", "Section 3.2", "Section 3.3.1", "Section 3.3.2", "Section 3.3.3"),
     *("Section 4.1", "Section 4.2", "Section 4.3", "Section 5"),
     *("Appendix A.1", "Appendix A.2", "Appendix A.3", "Appendix A.4"),
 )

@@ -110,36 +110,3 @@ def backwards(answer: Callable[..., Any]) -> Verdict:
         praise="right: with none of these, rows are in order of time within each user",
         otherwise="not yet: compare each row with the one before it, where both are of one user",
     )
-
-
-def download_kib(answer: Callable[..., Any]) -> Verdict:
-    """Exercise 5: `f(shapes)` gives the size of a download of layers in KiB, as float32."""
-    shapes = [(64, 128), (128, 64), (64, 1)]
-    weights = sum(n * m for n, m in shapes)
-    numbers = weights + sum(m for _, m in shapes)
-    return judge(
-        lambda: None if (given := answer(shapes)) is None else float(given),
-        right=4 * numbers / 1024,
-        usual={
-            "no_bias": (
-                4 * weights / 1024,
-                "the biases are missing: a layer is (N_in + 1) · N_out numbers",
-            ),
-            "numbers": (
-                float(numbers),
-                "that counts numbers: each is 4 bytes, 1 KiB is 1024 bytes",
-            ),
-            "bytes": (float(4 * numbers), "that is in bytes: divide by 1024"),
-            "thousand": (4 * numbers / 1000, "that is in KB of 1000 bytes: a KiB has 1024"),
-            "bits": (
-                32 * numbers / 1024,
-                "that is in thousands of bits: eight of them make a byte",
-            ),
-            "bias_of_input": (
-                4 * (weights + sum(n for n, _ in shapes)) / 1024,
-                "a bias has one number for each output, not for each input",
-            ),
-        },
-        praise=f"right: about {math.floor(4 * numbers / 1024)} KiB, for each session",
-        otherwise="not yet: add up (N_in + 1) · N_out, times 4 bytes, over 1024",
-    )
