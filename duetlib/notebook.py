@@ -20,6 +20,9 @@ def start(seed: int = 0) -> torch.device:
     use_style()
     # pooch would draw its progress bar by a widget that we do not install, and says so on stderr
     warnings.filterwarnings("ignore", message="IProgress not found")
+    # The layers of this book are small: a second thread gains little, and where the machine is
+    # busy, the threads' waiting for each other costs many times the work.
+    torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"PyTorch {torch.__version__} on {name}, seed {seed}")

@@ -23,6 +23,8 @@ FLAGS = (
 
 # Kernels started by nbval inherit this: no progress bars, and `!python` is the kernel's own.
 os.environ["DUET_PROGRESS"] = "0"
+# One thread, before torch is imported: small tensors gain nothing by two, and lose much when busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 

@@ -19,7 +19,7 @@ from duetlib.training import Result, TrainConfig, train
 from duetlib.umn import build
 
 pytestmark = pytest.mark.stress
-LONG = TrainConfig(lr=0.01, batch_size=64, max_epochs=60, patience=60)
+LONG = TrainConfig(lr=0.01, batch_size=256, max_epochs=60, patience=60)
 
 
 def run(file: Path) -> Result:

@@ -104,9 +104,12 @@ def machine() -> str:
 
 
 def kernel_environment() -> dict[str, str]:
-    """This process's environment, with our own `python` first: `!python` must be the kernel's."""
+    """This process's environment, with our own `python` first: `!python` must be the kernel's.
+
+    And with one thread, unless told otherwise: what the chapters compute is too small for more.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "DUET_PROGRESS": "0", "PATH": path}
+    return {"OMP_NUM_THREADS": "1", **os.environ, "DUET_PROGRESS": "0", "PATH": path}
 
 
 def _explain(name: str, number: int, cell: NotebookNode, error: Exception) -> NotebookError:
