@@ -53,6 +53,7 @@ from duetlib.training import (
     full_ranks,
     sampled_candidates,
     score,
+    split_hash,
     train,
     trained,
     write_safetensors,
@@ -233,6 +234,7 @@ def test_negatives_are_drawn_on_the_device() -> None:
     fixed = negatives.fixed(split.test.user, 100, seed=5)
     assert fixed.device.type == DEVICE
     assert torch.equal(fixed.cpu(), Negatives(SPLIT.seen).fixed(SPLIT.test.user, 100, seed=5))
+    assert split_hash(split) == split_hash(SPLIT)
     ids = candidates(split.test, fixed)
     assert torch.equal(ids[:, 0].cpu(), SPLIT.test.target)
     assert torch.equal(sampled_candidates(split, "test").cpu(), sampled_candidates(SPLIT, "test"))

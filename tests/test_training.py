@@ -31,6 +31,7 @@ from duetlib.training import (
     full_ranks,
     sampled_candidates,
     score,
+    split_hash,
     train,
     trained,
     write_safetensors,
@@ -386,6 +387,16 @@ def test_trained_trains_again_when_a_setting_changes(
     trained(**settings)
     trained(**{**settings, **change})
     assert len(trainings) == 2
+
+
+def test_every_session_of_a_split_is_in_its_hash() -> None:
+    hashes = {split_hash(SPLIT), split_hash(with_length(5)), split_hash(small_data.split(seed=1))}
+    for part in ("train", "valid", "test"):
+        other = small_data.split()
+        getattr(other, part).target[3] += 1
+        hashes.add(split_hash(other))
+    assert len(hashes) == 6
+    assert split_hash(small_data.split()) == split_hash(SPLIT)
 
 
 def test_trained_trains_again_when_the_code_changes(
