@@ -146,11 +146,17 @@ class Negatives:
     Args:
         seen: `[n_users + 1, n_items + 1]` bool, as in `Split`.
 
+    Raises:
+        ValueError: if a user has every item, so that nothing is left to draw.
+
     Source: Section 4.1.1 (1:4 in training, 1:100 in testing).
     """
 
     def __init__(self, seen: Tensor):
         self.count = (~seen).sum(1)  # [n_users + 1]
+        full = (self.count[1:] == 0).nonzero()  # row 0 is nobody
+        if len(full):
+            raise ValueError(f"user {int(full[0]) + 1} has every item: there are no negatives")
         width = int(self.count.max())
         # A stable sort of a boolean row brings the unseen items (False) to the front, in order.
         self.unseen = (

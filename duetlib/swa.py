@@ -56,13 +56,13 @@ def adapter_weights(p_prime: Tensor, tau: float, temperature: Temperature = "tem
     if tau <= 0:
         raise ValueError(f"tau is {tau}, and must be positive")
     if temperature == "as_printed":
-        return torch.softmax(shares(p_prime / tau), dim=0)
+        return torch.softmax(_shares(p_prime / tau), dim=0)
     if temperature == "tempered":
-        return torch.softmax(shares(p_prime) / tau, dim=0)
+        return torch.softmax(_shares(p_prime) / tau, dim=0)
     raise ValueError(f"temperature {temperature!r} is not 'as_printed' or 'tempered'")
 
 
-def shares(p_prime: Tensor) -> Tensor:
+def _shares(p_prime: Tensor) -> Tensor:
     """`p' / Σp'`. Where generators cancel, the sum is rounding noise, and is kept above that."""
     info = torch.finfo(p_prime.dtype)
     return p_prime / p_prime.sum().clamp(min=info.eps * p_prime.abs().sum() + info.tiny)

@@ -232,12 +232,12 @@ class Trainer:
             total += loss
             if bar is not None:
                 bar.update()
-        valid_auc = metrics.auc(score(self.model, self.split.valid, self.valid_candidates))
         loss_value = total.item() / len(batches)
         if loss_value != loss_value:
             raise FloatingPointError(
                 f"the loss of epoch {self.epoch + 1} is not a number; lower lr ({self.config.lr})"
             )
+        valid_auc = metrics.auc(score(self.model, self.split.valid, self.valid_candidates))
         before = [epoch["valid_auc"] for epoch in self.result.history]
         self.result.history.append(
             {"epoch": self.epoch + 1, "loss": loss_value, "valid_auc": valid_auc}
@@ -346,7 +346,17 @@ def cache_dir() -> Path:
 
 def code_hash() -> str:
     """SHA-256 over the files that decide what training yields."""
-    names = ("sessions", "backbones", "dynamic", "hypernetwork", "ppg", "swa", "umn", "training")
+    names = (
+        "sessions",
+        "backbones",
+        "dynamic",
+        "hypernetwork",
+        "ppg",
+        "swa",
+        "umn",
+        "metrics",
+        "training",
+    )
     files = [Path(__file__).with_name(f"{name}.py") for name in names]
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
 
