@@ -75,7 +75,10 @@ def test_no_negative_is_ever_seen(
     shares = share * torch.rand(n_users + 1, 1, generator=generator) ** 0.2
     seen = torch.rand(n_users + 1, n_items + 1, generator=generator) < shares
     seen[:, 0] = True
-    seen[torch.arange(n_users + 1), torch.randint(1, n_items + 1, (n_users + 1,))] = False
+    seen[
+        torch.arange(n_users + 1),
+        torch.randint(1, n_items + 1, (n_users + 1,), generator=generator),
+    ] = False
     user = torch.randint(1, n_users + 1, (rows,), generator=generator)
     negatives = Negatives(seen)
     drawn = negatives.draw(user, n, generator)
