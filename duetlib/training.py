@@ -27,6 +27,7 @@ from tqdm import tqdm
 from . import metrics
 from .ppg import ppg_loss
 from .sessions import Negatives, Sessions, Split, candidates, labels_like
+from .swa import StableWeightAdapter
 from .umn import OrdinaryLayers, UniversalMetaNetwork, build
 
 Scheme = Literal["joint", "alternating"]
@@ -156,6 +157,9 @@ class Trainer:
     Args:
         model: changed in place. split: on the model's device. config, seed: of this run.
 
+    Raises:
+        ValueError: if there are no validation sessions.
+
     An epoch draws its order and its negatives from (seed, epoch) alone, so that a run resumed after
     an epoch goes on exactly as if it had never stopped.
     """
@@ -164,7 +168,9 @@ class Trainer:
         self, model: UniversalMetaNetwork, split: Split, config: TrainConfig, seed: int = 0
     ):
         self.model, self.split, self.config, self.seed = model, split, config, seed
-        self.device = split.seen.device
+        if not len(split.valid):
+            raise ValueError("no validation sessions to choose the epoch by: cut with n_valid >= 1")
+        self.device, self.sessions_hash = split.seen.device, split_hash(split)
         self.result = Result()
         self.negatives = Negatives(split.seen)
         self.valid_candidates = sampled_candidates(split, "valid")
@@ -256,7 +262,14 @@ class Trainer:
         return tensors
 
     def _metadata(self) -> dict[str, str]:
-        run = {"config": asdict(self.config), "seed": self.seed, "sha256": self.split.sha256}
+        adapters = [m for m in self.model.modules() if isinstance(m, StableWeightAdapter)]
+        run = {
+            "config": asdict(self.config),
+            "seed": self.seed,
+            "sessions": self.sessions_hash,
+            "trains": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            "adapters": [[adapter.tau, adapter.temperature] for adapter in adapters],
+        }
         return {"run": json.dumps(run), "result": json.dumps(asdict(self.result))}
 
     def save(self, path: Path) -> None:

@@ -274,8 +274,19 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"run\.safetensors is of another run.*delete it"):
             train(fresh(), split, settings, seed=seed, checkpoint=file)
     for model in (fresh("base"), fresh("duet", "din")):
-        with pytest.raises(ValueError, match=r"run\.safetensors is of another model"):
+        with pytest.raises(ValueError, match=r"run\.safetensors is of another (run|model)"):
             train(model, SPLIT, config, checkpoint=file)
+    free = tmp_path / "free.safetensors"  # the same tensors, but here all of them train
+    train(fresh("duet_no_swa"), SPLIT, config, checkpoint=free)
+    with pytest.raises(ValueError, match="another run"):
+        train(fresh("duet_as_released"), SPLIT, config, checkpoint=free)
+
+
+def test_without_validation_sessions_nothing_is_trained() -> None:
+    unvalidated = copy.copy(SPLIT)
+    object.__setattr__(unvalidated, "valid", SPLIT.valid[:0])
+    with pytest.raises(ValueError, match="no validation sessions"):
+        train(fresh(), unvalidated, SHORT)
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(
