@@ -93,26 +93,22 @@ class SASRec(Backbone):
         if steps > self.length:
             raise ValueError(f"history of {steps} clicks, but SASRec has {self.length} positions")
         place = torch.arange(steps, device=clicks.device)
-        back = (mask.sum(1, keepdim=True) - 1 - place).clamp(min=0)  # [B, L]: 0 is the last click
+        last = (mask.sum(1, keepdim=True) - 1).clamp(min=0)  # [B, 1]
+        back = (last - place).clamp(min=0)  # [B, L]: 0 is the last click
         x = clicks + F.embedding(back, self.position)
-        # A click sees what came before, if it is a real click, and itself (so that no softmax is
-        # over nothing).
-        causal = place.unsqueeze(0) <= place.unsqueeze(1)  # [L, L]
-        itself = torch.eye(steps, dtype=torch.bool, device=clicks.device)
-        visible = (causal & mask.unsqueeze(1)) | itself  # [B, L, L]
-        hide = torch.zeros(visible.shape, device=x.device).masked_fill_(~visible, float("-inf"))
         *first, final = self.blocks
         for block in first:
-            x = block(x, x, hide)
+            x = block(x)
         # Of the last block only the last click's state is read: ask for that one alone.
-        last = (mask.sum(1) - 1).clamp(min=0)
-        rows = torch.arange(len(x), device=x.device)
-        x = final(x[rows, last].unsqueeze(1), x, hide[rows, last].unsqueeze(1))
-        return self.norm(x)
+        return self.norm(final(x, last))
 
 
 class AttentionBlock(nn.Module):
-    """Attention and a feed-forward layer, each with a norm before it and a way around it."""
+    """Causal attention and a feed-forward layer, each with a norm before it and a way around it.
+
+    A click looks at itself and at what came before. Padding stands after the clicks, so no click
+    ever looks at it.
+    """
 
     def __init__(self, dim: int):
         super().__init__()
@@ -120,11 +116,29 @@ class AttentionBlock(nn.Module):
         self.query, self.key_value = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
         self.feed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
-    def forward(self, asking: Tensor, x: Tensor, hide: Tensor) -> Tensor:
-        """`asking` `[B, Q, D]` looks at `x` `[B, L, D]` where `hide` `[B, Q, L]` is not -inf."""
-        q = self.query(self.norm_1(asking))
-        k, v = self.key_value(self.norm_1(x)).chunk(2, dim=-1)
-        y = asking + F.scaled_dot_product_attention(q, k, v, attn_mask=hide)
+    def forward(self, x: Tensor, ask: Tensor | None = None) -> Tensor:
+        """States after the block, of every click or of one click of each history.
+
+        Args:
+            x: `[B, L, D]`. ask: `[B, 1]` the place of the click that asks; None for every click.
+
+        Returns:
+            `[B, L, D]`, or `[B, 1, D]`.
+        """
+        normed = self.norm_1(x)
+        k, v = self.key_value(normed).chunk(2, dim=-1)
+        place = torch.arange(x.shape[1], device=x.device)
+        if ask is None:
+            hide = place > place.unsqueeze(1)  # [L, L] what comes later
+        else:
+            rows = torch.arange(len(x), device=x.device).unsqueeze(1)
+            x, normed = x[rows, ask], normed[rows, ask]  # [B, 1, D]
+            hide = place > ask.unsqueeze(2)  # [B, 1, L]
+        bias = x.new_zeros(hide.shape).masked_fill(hide, float("-inf"))
+        q, scale = self.query(normed), x.shape[-1] ** -0.5
+        scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)  # [B, Q, L]
+        attention = torch.softmax(scores, dim=-1)
+        y = torch.baddbmm(x, attention, v)
         return y + self.feed(self.norm_2(y))
 
 

@@ -19,7 +19,7 @@ class Layer(NamedTuple):
 
     Attributes:
         weight: `[B, N_in, N_out]`, or `[N_in, N_out]` when all devices share it.
-        bias: `[B, N_out]`, or `[N_out]`.
+        bias: `[B, N_out]`, or `[N_out]`. Devices may share the weight alone.
     """
 
     weight: Tensor
@@ -45,6 +45,8 @@ def linear_loop(x: Tensor, layer: Layer) -> Tensor:
 def linear_batched(x: Tensor, layer: Layer) -> Tensor:
     """All devices in one batched product: the default everywhere. Shapes as in `linear_loop`."""
     if layer.weight.dim() == 2:  # shared by all: the ordinary layer of the base model
+        if layer.bias.dim() == 2:
+            return F.linear(x, layer.weight.T) + layer.bias.unsqueeze(1)
         return F.linear(x, layer.weight.T, layer.bias)
     return torch.baddbmm(layer.bias.unsqueeze(1), x, layer.weight)
 

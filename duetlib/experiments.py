@@ -8,34 +8,71 @@ alone.
 from __future__ import annotations
 
 import argparse
+import base64
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
 import time
+import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
-from data_prep import load_movielens
+from data_prep import Interactions, load_movielens
 
-from .metrics import count_flops, count_parameters, payload_bytes
-from .sessions import leave_last_out
-from .training import TrainConfig, cache_dir, code_hash, train
-from .umn import build
-
-PROTOCOL = (
-    "5-core, ties in file order, leave the last out for testing and the second-last for "
-    "validation, 100 fixed negatives, histories of 30 clicks; the epoch chosen on the validation "
-    "AUC"
+from .controls import constant, shuffled, stale
+from .finetuning import finetune_all, finetune_dynamic, own_layers, own_rows
+from .metrics import auc, count_flops, count_parameters, payload_bytes
+from .sessions import Split, leave_last_out
+from .training import (
+    Evaluation,
+    TrainConfig,
+    cache_dir,
+    code_hash,
+    evaluate,
+    sampled_candidates,
+    score,
+    trained,
 )
+from .umn import UniversalMetaNetwork
+
+PROTOCOLS = {
+    "leave-one-out": (
+        "{core}-core, ties in file order, leave the last out for testing and the second-last for "
+        "validation, 100 fixed negatives, histories of 30 clicks; the epoch chosen on the "
+        "validation AUC"
+    ),
+    "last-10": (
+        "{core}-core, ties in file order, the last 10 of each user for testing, 100 fixed "
+        "negatives, histories of 30 clicks; the epoch chosen on the test AUC, as in the authors' "
+        "code: only to be laid beside the printed numbers"
+    ),
+}
+
+# Methods that train nothing of their own, or start where another run has ended.
+STARTS_FROM = {
+    "finetune": "base",
+    "finetune_dynamic": "base",
+    "shuffled": "duet_no_swa",
+    "constant": "duet_no_swa",
+    "stale": "duet_no_swa",
+}
+
+BACKBONES_OF_TABLE_1 = ("sasrec", "din", "gru4rec")
+
+# What `finetune_dynamic` tries; validation chooses.
+OWN_CLICKS = 30
+RATES, STEPS = (1e-3, 3e-3, 1e-2), (1, 3, 10, 30)
 
 
 @dataclass(frozen=True)
@@ -59,6 +96,11 @@ class RunConfig:
     def key(self) -> str:
         """Two runs with the same key are the same run."""
         return json.dumps(json.loads(json.dumps(asdict(self))), sort_keys=True)
+
+    @property
+    def trains(self) -> RunConfig:
+        """The run whose training this one needs: itself, or the one it starts from."""
+        return replace(self, method=STARTS_FROM.get(self.method, self.method))
 
 
 def results_dir() -> Path:
@@ -89,7 +131,8 @@ def load_records(name: str = "ml-100k") -> pd.DataFrame:
 
 def n_generators(record: dict[str, Any]) -> int:
     """N_p of a record; 0 where nothing is generated from clicks."""
-    default = {"duet": 5, "duet_no_swa": 1, "duet_as_released": 1}.get(record["method"], 0)
+    method = STARTS_FROM.get(record["method"], record["method"])
+    default = {"duet": 5, "duet_no_swa": 1, "duet_as_released": 1}.get(method, 0)
     return int(dict(record["config"]["ppg"]).get("n_generators", default))
 
 
@@ -101,41 +144,124 @@ def summary(
     return groups.agg(["mean", "std", "count"]).rename(columns={"count": "seeds"})
 
 
-def run(config: RunConfig, device: str = "cpu") -> dict[str, Any]:
-    """Train and test one model; return its record."""
-    interactions = load_movielens(config.dataset, k_core=config.core)
-    split = leave_last_out(interactions).to(device)
-    torch.manual_seed(config.seed)
-    model = build(config.backbone, config.method, split.n_items, **dict(config.ppg)).to(device)
-    name = "-".join(str(part) for part in (config.backbone, config.method, config.seed))
-    checkpoint = cache_dir() / "runs" / f"{name}-{abs(hash_of(config)):016x}.safetensors"
-    result = train(model, split, config.train, seed=config.seed, checkpoint=checkpoint, what=name)
+def cut(interactions: Interactions, how: str) -> Split:
+    """Training, validation and test sessions, as a protocol wants them.
+
+    Args:
+        how: `leave-one-out`, or `last-10`, where the test sessions choose the epoch too.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if how == "leave-one-out":
+        return leave_last_out(interactions)
+    if how == "last-10":
+        split = leave_last_out(interactions, n_test=10, n_valid=0)
+        return replace(split, valid=split.test)
+    raise ValueError(f"split {how!r} is not one of {', '.join(PROTOCOLS)}")
+
+
+def run(
+    config: RunConfig, device: str = "cpu", interactions: Interactions | None = None
+) -> dict[str, Any]:
+    """Train and test one model; return its record.
+
+    Args:
+        interactions: the data, where it is at hand; loaded by the name in `config` otherwise.
+    """
+    interactions = interactions or load_movielens(config.dataset, k_core=config.core)
+    split = cut(interactions, config.split).to(device)
+    trains = config.trains
+    model, result = trained(
+        config.backbone, trains.method, split, config.train, seed=config.seed, **dict(config.ppg)
+    )
+    started = time.perf_counter()
+    evaluated, more = Evaluation(result.metrics, result.users), dict[str, Any]()
+    if config.method != trains.method:
+        evaluated, more = derived(config, model, split)
     session = split.test[:1]
     shapes = model.backbone.shapes
-    record = {
+    return {
         "dataset": split.label,
         "backbone": config.backbone,
         "method": config.method,
         "seed": config.seed,
         "split": config.split,
         "core": config.core,
-        "protocol": PROTOCOL,
+        "protocol": PROTOCOLS[config.split].format(core=config.core),
         "epochs": len(result.history),
         "best_epoch": result.best_epoch,
-        "metrics": result.metrics,
+        "metrics": evaluated.metrics,
         "curve": result.history,
         "params": count_parameters(model),
-        "device_params": count_parameters(model.items)
+        "device_params": count_parameters(model)
+        if config.method == "neck_as_input"  # whose neck runs on the device
+        else count_parameters(model.items)
         + count_parameters(model.backbone)
         + payload_bytes(shapes, 1),
         "flops": count_flops(model, session.history, session.target.unsqueeze(1)),
-        "payload_bytes": payload_bytes(shapes) if config.method.startswith("duet") else 0,
+        "payload_bytes": sent_bytes(trains.method, shapes),
         "train_seconds": round(result.seconds, 1),
+        **more,
+        **({"own_seconds": round(time.perf_counter() - started, 1)} if more else {}),
         **provenance(device),
         "config": json.loads(config.key),
+        "users": pack(evaluated.users),
     }
-    checkpoint.unlink(missing_ok=True)
-    return record
+
+
+def sent_bytes(method: str, shapes: Sequence[tuple[int, int]]) -> int:
+    """What the cloud sends to a device for one session, as fp32."""
+    if method == "bias_only":
+        return 4 * sum(n_out for _, n_out in shapes)
+    return payload_bytes(shapes) if method.startswith("duet") else 0
+
+
+def derived(
+    config: RunConfig, model: UniversalMetaNetwork, split: Split
+) -> tuple[Evaluation, dict[str, Any]]:
+    """What a method makes of a model that another run has trained; and fields for its record."""
+    if config.method == "finetune":
+        return finetune_all(model, split, config.train, config.seed), {"tuned": {"passes": 1}}
+    if config.method == "finetune_dynamic":
+        return best_finetune_dynamic(model, split, config)
+    layers_of = {"shuffled": shuffled, "constant": constant, "stale": stale}[config.method]
+    return evaluate(model, split, layers_of(model, split)), {}
+
+
+def best_finetune_dynamic(
+    model: UniversalMetaNetwork, split: Split, config: RunConfig
+) -> tuple[Evaluation, dict[str, Any]]:
+    """The rate and number of steps that validation prefers, then used for the test.
+
+    For the validation clicks a device trains on what came before them; for the test clicks on the
+    validation clicks too.
+    """
+    ids, tried = sampled_candidates(split, "valid"), list[dict[str, Any]]()
+    rows = own_rows(split, OWN_CLICKS, config.train.negatives, config.seed, until="valid")
+    for rate in RATES:
+        for steps, layers in zip(STEPS, finetune_dynamic(model, rows, rate, STEPS), strict=True):
+            valid = auc(score(model, split.valid, ids, own_layers(layers)))
+            tried.append({"rate": rate, "steps": steps, "valid_auc": valid})
+    best = max(tried, key=lambda setting: setting["valid_auc"])
+    rows = own_rows(split, OWN_CLICKS, config.train.negatives, config.seed, until="test")
+    (layers,) = finetune_dynamic(model, rows, best["rate"], [best["steps"]])
+    return evaluate(model, split, own_layers(layers)), {"tuned": best, "tried": tried}
+
+
+def pack(users: dict[str, list[float]]) -> dict[str, str]:
+    """Numbers from 0 to 1 as text: 16 bits each, compressed, base64."""
+
+    def text(values: list[float]) -> str:
+        scaled = np.round(np.asarray(values) * 65535).astype("<u2")
+        return base64.b64encode(zlib.compress(scaled.tobytes(), 9)).decode()
+
+    return {name: text(values) for name, values in users.items()}
+
+
+def unpack(packed: str) -> np.ndarray:
+    """`[n_users]` what `pack` made into text, to within 1 / 131,070."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<u2") / 65535
 
 
 def hash_of(config: RunConfig) -> int:
@@ -176,22 +302,53 @@ def done_keys(path: Path) -> set[str]:
     return {json.dumps(json.loads(line)["config"], sort_keys=True) for line in lines}
 
 
-def grid(dataset: str = "ml-100k", seeds: Sequence[int] = (0, 1, 2)) -> list[RunConfig]:
-    """The runs that chapters 4 and 5 show, the most telling first."""
+def grid(dataset: str = "ml-100k", seeds: Sequence[int] | None = None) -> list[RunConfig]:
+    """All runs on a data set, the most telling first.
+
+    Args:
+        seeds: five for ml-100k and three for ml-1m by default.
+    """
+    if dataset == "ml-1m":
+        return grid_1m(seeds or range(3))
+    seeds = seeds or range(5)
+    return [run for few in (seeds[:3], seeds[3:]) for run in grid_100k(dataset, few)]
+
+
+def grid_100k(dataset: str, seeds: Sequence[int]) -> list[RunConfig]:
+    """Table 1 with all controls under our protocol, the neighbours of DUET, and `paper-like`."""
+    ours, beside, paper_like = [], [], []
+    for seed in seeds:
+        for backbone in BACKBONES_OF_TABLE_1:
+            one = RunConfig(dataset, backbone, "base", seed)
+            for method in ("base", "finetune", "finetune_dynamic"):
+                ours.append(replace(one, method=method))
+            for method in ("duet_no_swa", "shuffled", "constant", "stale", "duet"):
+                ours.append(replace(one, method=method))
+            for method in ("bias_only", "neck_as_input", "hypernetwork", "duet_as_released"):
+                beside.append(replace(one, method=method))
+            for n in (2, 3):
+                beside.append(replace(one, method="duet", ppg=(("n_generators", n),)))
+            as_paper = replace(one, core=30, split="last-10")
+            for method in ("base", "finetune", "duet_no_swa", "duet"):
+                paper_like.append(replace(as_paper, method=method))
+        sasrec = RunConfig(dataset, "sasrec", "duet_no_swa", seed)
+        beside.append(replace(sasrec, ppg=(("form", "dense"),)))
+        beside.append(replace(sasrec, train=TrainConfig(scheme="alternating")))
+    return ours + beside + paper_like
+
+
+def grid_1m(seeds: Sequence[int]) -> list[RunConfig]:
+    """Table 1's other half: at most 8 epochs, but for DIN's base, which needs more to converge."""
     runs = []
     for seed in seeds:
-        for backbone in ("sasrec", "din", "gru4rec"):
-            for method in ("base", "duet_no_swa", "duet"):
-                runs.append(RunConfig(dataset, backbone, method, seed))
-    for n in (2, 3):
-        for seed in seeds:
-            runs.append(RunConfig(dataset, "sasrec", "duet", seed, (("n_generators", n),)))
-    alternating = TrainConfig(scheme="alternating")
-    for seed in seeds:
-        runs.append(RunConfig(dataset, "sasrec", "duet_no_swa", seed, (("form", "dense"),)))
-        runs.append(RunConfig(dataset, "sasrec", "duet_no_swa", seed, train=alternating))
-        runs.append(RunConfig(dataset, "sasrec", "duet_as_released", seed))
-        runs.append(RunConfig(dataset, "sasrec", "hypernetwork", seed))
+        for backbone in BACKBONES_OF_TABLE_1:
+            for method in ("base", "finetune", "finetune_dynamic"):
+                epochs = 40 if backbone == "din" else 8
+                train = TrainConfig(max_epochs=epochs, patience=2)
+                runs.append(RunConfig("ml-1m", backbone, method, seed, train=train))
+            for method in ("duet_no_swa", "duet", "bias_only", "hypernetwork"):
+                train = TrainConfig(max_epochs=8, patience=2)
+                runs.append(RunConfig("ml-1m", backbone, method, seed, train=train))
     return runs
 
 
@@ -207,31 +364,59 @@ def claim(path: Path) -> Any:
     return file
 
 
+def time_left(todo: Sequence[RunConfig], path: Path) -> float:
+    """Hours that the missing runs will take, by what like ones took; NaN with nothing to go by."""
+    took: dict[tuple[str, str], list[float]] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        record = json.loads(line)
+        seconds = record.get("own_seconds", record["train_seconds"])
+        took.setdefault((record["backbone"], record["method"]), []).append(seconds)
+    every = [seconds for like in took.values() for seconds in like]
+    if not every:
+        return math.nan
+    likes = (took.get((run.backbone, run.method), every) for run in todo)
+    return sum(sum(like) / len(like) for like in likes) / 3600
+
+
 def main() -> None:
-    """Run what is missing from the grid."""
+    """Run what is missing from a grid; a run that another process is at is left to it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--dataset", default="ml-100k")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--dataset", default="ml-100k", choices=["ml-100k", "ml-1m"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--shard", default="0/1", help="i/n: every n-th training, from the i-th")
+    parser.add_argument("--allow-unverified", action="store_true", help="take another SHA-256")
     args = parser.parse_args()
     if args.device == "cpu":
         torch.set_num_threads(1)  # several processes of one thread each are faster than threads
     path = results_dir() / f"{args.dataset}.jsonl"
-    runs = grid(args.dataset, range(args.seeds))
+    shard, shards = (int(number) for number in args.shard.split("/"))
+    runs = grid(args.dataset)
+    trainings = list(dict.fromkeys(run.trains for run in runs))
+    mine = set(trainings[shard::shards])
+    runs = [run for run in runs if run.trains in mine]
+    data: dict[int, Interactions] = {}
     for number, config in enumerate(runs, 1):
-        lock = claim(cache_dir() / "runs" / f"{hash_of(config):016x}.lock")
+        # Runs that start from the same training are one process's at a time.
+        lock = claim(cache_dir() / "runs" / f"{hash_of(config.trains):016x}.lock")
         if lock is None:
             continue
         with lock:
-            if config.key in done_keys(path):
+            done = done_keys(path)
+            if config.key in done:
                 continue
+            if config.core not in data:
+                data[config.core] = load_movielens(
+                    args.dataset, k_core=config.core, allow_unverified=args.allow_unverified
+                )
             started = time.perf_counter()
-            record = run(config, args.device)
+            record = run(config, args.device, data[config.core])
             append_record(path, record)
+            left = [other for other in runs if other.key not in done and other != config]
             print(
                 f"{number}/{len(runs)} {config.backbone} {config.method} {dict(config.ppg)} "
-                f"seed {config.seed}: AUC {record['metrics']['auc']:.4f}, "
-                f"epoch {record['best_epoch']}, {time.perf_counter() - started:.0f} s",
+                f"seed {config.seed} {config.split}: AUC {record['metrics']['auc']:.4f}, "
+                f"epoch {record['best_epoch']}, {time.perf_counter() - started:.0f} s; "
+                f"{len(left)} runs, {time_left(left, path):.1f} hours of one process left",
                 flush=True,
             )
 

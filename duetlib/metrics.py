@@ -26,6 +26,29 @@ def auc(scores: Tensor) -> float:
     return float(roc_auc_score(labels.flatten().numpy(), scores.cpu().flatten().numpy()))
 
 
+def auc_shares(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Each session's share in the pooled AUC; the mean of either over all sessions is `auc`.
+
+    With them an AUC can be taken over resampled users without a new sort (DeLong et al., 1988).
+
+    Args:
+        scores: `[N, C]`, the right answer in column 0.
+
+    Returns:
+        `[N]` the share of *all* wrong candidates that a session's right one beats, and `[N]` the
+        share of *all* right ones that beat a session's wrong ones, ties one half.
+    """
+    right, wrong = scores[:, 0].contiguous(), scores[:, 1:].contiguous()
+
+    def below(values: Tensor, among: Tensor) -> Tensor:
+        """For each value the share of `among` that is less, ties one half."""
+        order = among.flatten().sort().values
+        less = torch.searchsorted(order, values) + torch.searchsorted(order, values, right=True)
+        return less.double() / (2 * order.numel())
+
+    return below(right, wrong), 1 - below(wrong, right).mean(1)
+
+
 def user_auc(scores: Tensor) -> Tensor:
     """For each session, the share of wrong candidates that score below the right one.
 

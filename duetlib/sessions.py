@@ -43,6 +43,12 @@ class Sessions:
         """The same sessions on another device."""
         return Sessions(*(getattr(self, f.name).to(device) for f in fields(self)))
 
+    def then(self, later: Sessions) -> Sessions:
+        """These sessions and later ones together, by user; each user's in order of time."""
+        names = [f.name for f in fields(self)]
+        both = Sessions(*(torch.cat([getattr(s, n) for s in (self, later)]) for n in names))
+        return both[both.user.argsort(stable=True)]
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pooch
 import torch
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from . import metrics
+from .controls import LayersOf
 from .ppg import ppg_loss
 from .sessions import Negatives, Sessions, Split, candidates, labels_like
 from .swa import StableWeightAdapter
@@ -78,12 +79,27 @@ class Result:
         history: for each epoch its number, mean loss and validation AUC.
         best_epoch: the epoch whose weights were kept, from 1.
         seconds: spent on training, over all attempts. metrics: on the test set.
+        users: what each user adds to them, see `evaluate`.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     seconds: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
+    users: dict[str, list[float]] = field(default_factory=dict)
+
+
+class Evaluation(NamedTuple):
+    """Test metrics, and what each user adds to them.
+
+    Attributes:
+        metrics: by name, over all test sessions.
+        users: by the same names, a mean for each user, in order of user ids. The mean over users is
+            the metric; `auc_of_wrong` is AUC's second half (`metrics.auc_shares`).
+    """
+
+    metrics: dict[str, float]
+    users: dict[str, list[float]]
 
 
 def progress(total: int, what: str) -> tqdm:
@@ -99,56 +115,101 @@ def bce_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score(
-    model: UniversalMetaNetwork, sessions: Sessions, candidate_ids: Tensor, batch: int = 256
+    model: UniversalMetaNetwork,
+    sessions: Sessions,
+    candidate_ids: Tensor,
+    layers_of: LayersOf | None = None,
+    batch: int = 256,
 ) -> Tensor:
-    """Logits `[N, C]` of every session's candidates, in batches, without gradients."""
+    """Logits `[N, C]` of every session's candidates, in batches, without gradients.
+
+    Args:
+        layers_of: gives the dynamic layers of some sessions; the model's own by default.
+    """
     model.eval()
-    parts = zip(sessions.history.split(batch), candidate_ids.split(batch), strict=True)
-    return torch.cat([model(history, ids) for history, ids in parts])
+    scores = []
+    for i in range(0, len(sessions), batch):
+        part, ids = sessions[i : i + batch], candidate_ids[i : i + batch]
+        layers = layers_of(part) if layers_of else model.layers(part.history)
+        scores.append(model.rank(part.history, ids, layers))
+    return torch.cat(scores)
 
 
 def sampled_candidates(split: Split, part: Literal["valid", "test"]) -> Tensor:
     """`[N, 101]` the target of each session and its 100 fixed negatives."""
     sessions = getattr(split, part)
-    seed = VALID_SEED if part == "valid" else TEST_SEED
+    seed = TEST_SEED if sessions is split.test else VALID_SEED
     negatives = Negatives(split.seen).fixed(sessions.user, TEST_NEGATIVES, seed)
     return candidates(sessions, negatives)
 
 
-@torch.no_grad()
-def full_ranks(model: UniversalMetaNetwork, sessions: Sessions, seen: Tensor) -> Tensor:
+def rank_among_all(scores: Tensor, sessions: Sessions, seen: Tensor) -> Tensor:
+    """Rank `[N]` of each target among the items that its user does not have.
+
+    Args:
+        scores: `[N, n_items + 1]` of every item. seen: as in `Split`.
+    """
+    right = scores.gather(1, sessions.target.unsqueeze(1))
+    unseen = scores.masked_fill(seen[sessions.user], float("-inf"))
+    return metrics.rank_of_target(torch.cat([right, unseen], dim=1))
+
+
+def full_ranks(
+    model: UniversalMetaNetwork, sessions: Sessions, seen: Tensor, layers_of: LayersOf | None = None
+) -> Tensor:
     """Rank `[N]` of each target among *all* items that its user does not have.
 
     Args:
-        seen: `[n_users + 1, n_items + 1]` as in `Split`.
+        seen: `[n_users + 1, n_items + 1]` as in `Split`. layers_of: as in `score`.
     """
-    model.eval()
     every = torch.arange(seen.shape[1], device=seen.device)
     ranks = []
     for i in range(0, len(sessions), 64):  # 64 × all items × D floats at a time
         part = sessions[i : i + 64]
-        scores = model(part.history, every.expand(len(part), -1))  # [b, n_items + 1]
-        right = scores.gather(1, part.target.unsqueeze(1))
-        scores = scores.masked_fill(seen[part.user], float("-inf"))
-        ranks.append(metrics.rank_of_target(torch.cat([right, scores], dim=1)))
+        scores = score(model, part, every.expand(len(part), -1), layers_of)  # [b, n_items + 1]
+        ranks.append(rank_among_all(scores, part, seen))
     return torch.cat(ranks)
 
 
-def evaluate(model: UniversalMetaNetwork, split: Split) -> dict[str, float]:
+def evaluate(
+    model: UniversalMetaNetwork, split: Split, layers_of: LayersOf | None = None
+) -> Evaluation:
     """All test metrics: AUC and user AUC, HR@10 and NDCG@10 with 100 negatives and with all items.
+
+    Args:
+        layers_of: as in `score`.
 
     Source: Section 4.1.1; Chapter 3.
     """
-    scores = score(model, split.test, sampled_candidates(split, "test"))
-    rank, full = metrics.rank_of_target(scores), full_ranks(model, split.test, split.seen)
-    return {
-        "auc": metrics.auc(scores),
-        "user_auc": metrics.user_auc(scores).mean().item(),
-        "hr10": metrics.hit_rate(rank).mean().item(),
-        "ndcg10": metrics.ndcg(rank).mean().item(),
-        "hr10_full": metrics.hit_rate(full).mean().item(),
-        "ndcg10_full": metrics.ndcg(full).mean().item(),
+    scores = score(model, split.test, sampled_candidates(split, "test"), layers_of)
+    full = full_ranks(model, split.test, split.seen, layers_of)
+    return evaluation(scores, full, split.test.user)
+
+
+def evaluation(scores: Tensor, full: Tensor, user: Tensor) -> Evaluation:
+    """The metrics of scores that are already there.
+
+    Args:
+        scores: `[N, C]`, the right answer in column 0. full: `[N]` ranks among all items.
+        user: `[N]` whose session each row is, every user equally often.
+    """
+    scores, full, user = scores.cpu(), full.cpu(), user.cpu()
+    rank = metrics.rank_of_target(scores)
+    beats, beaten = metrics.auc_shares(scores)
+    sessions = {
+        "auc": beats,
+        "auc_of_wrong": beaten,
+        "user_auc": metrics.user_auc(scores),
+        "hr10": metrics.hit_rate(rank),
+        "ndcg10": metrics.ndcg(rank),
+        "hr10_full": metrics.hit_rate(full),
+        "ndcg10_full": metrics.ndcg(full),
     }
+    order = user.argsort(stable=True)
+    n_users = len(user.unique())
+    users = {k: v.double()[order].view(n_users, -1).mean(1).tolist() for k, v in sessions.items()}
+    means = {k: sum(v) / n_users for k, v in users.items() if k != "auc_of_wrong"}
+    return Evaluation({**means, "auc": metrics.auc(scores)}, users)
 
 
 class Trainer:
@@ -348,7 +409,7 @@ def train(
         if checkpoint is not None:
             trainer.save(checkpoint)
     model.load_state_dict(trainer.best)
-    trainer.result.metrics = evaluate(model, split)
+    trainer.result.metrics, trainer.result.users = evaluate(model, split)
     return trainer.result
 
 
@@ -366,6 +427,7 @@ def code_hash() -> str:
         "hypernetwork",
         "ppg",
         "swa",
+        "controls",
         "umn",
         "metrics",
         "training",
@@ -412,6 +474,9 @@ def trained(
         with safe_open(path, framework="pt", device=str(split.seen.device)) as file:
             model.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
             return model, Result(**json.loads(file.metadata()["result"]))
-    result = train(model, split, config, seed=seed, what=f"{backbone} {method}")
+    unfinished = path.with_suffix(".unfinished")
+    name = f"{backbone} {method}"
+    result = train(model, split, config, seed=seed, checkpoint=unfinished, what=name)
     write_safetensors(path, model.state_dict(), {"result": json.dumps(asdict(result))})
+    unfinished.unlink(missing_ok=True)
     return model, result

@@ -15,11 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from .backbones import BACKBONES, Backbone, click_mask
+from .controls import BiasOnly, NeckAsInput
 from .dynamic import Layer, apply_layers
 from .hypernetwork import HyperNetwork
 from .ppg import PPG
 
-METHODS = ("base", "hypernetwork", "duet_no_swa", "duet", "duet_as_released")
+METHODS = (
+    "base",
+    "hypernetwork",
+    "duet_no_swa",
+    "duet",
+    "duet_as_released",
+    "bias_only",
+    "neck_as_input",
+)
 
 
 class OrdinaryLayers(nn.Module):
@@ -73,13 +82,24 @@ class UniversalMetaNetwork(nn.Module):
         Args:
             history: `[B, L]`. candidates: `[B, C]`.
         """
-        clicks, items = self.items(history), self.items(candidates)
-        features = self.backbone(clicks, click_mask(history), items)  # [B, C or 1, N_in]
-        return self.backbone.score(apply_layers(features, layers), items)
+        return self._rank(self.items(history), click_mask(history), candidates, layers)
 
     def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Cloud and device together: `[B, L]` and `[B, C]` ids to `[B, C]` logits."""
-        return self.rank(history, candidates, self.layers(history))
+        clicks, mask = self.items(history), click_mask(history)  # looked up once for both
+        return self._rank(clicks, mask, candidates, self.source(clicks, mask))
+
+    def features(self, history: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """What the static layers alone give: features `[B, C or 1, N_in]`, items `[B, C, D]`."""
+        items = self.items(candidates)
+        return self.backbone(self.items(history), click_mask(history), items), items
+
+    def _rank(
+        self, clicks: Tensor, mask: Tensor, candidates: Tensor, layers: Sequence[Layer]
+    ) -> Tensor:
+        items = self.items(candidates)
+        features = self.backbone(clicks, mask, items)  # [B, C or 1, N_in]
+        return self.backbone.score(apply_layers(features, layers), items)
 
 
 def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMetaNetwork:
@@ -110,6 +130,9 @@ def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMeta
         side = math.gcd(*widths) // 2  # so that every kernel is put together from blocks
         outs = [shape[1] for shape in static.shapes]
         source = HyperNetwork(static.shapes, (side, math.gcd(side, *outs)))
+    elif method in ("bias_only", "neck_as_input"):
+        control = BiasOnly if method == "bias_only" else NeckAsInput
+        source = control(static.dim, static.shapes)
     else:
         fixed: dict[str, dict[str, Any]] = {
             "duet": {"n_generators": 5},

@@ -63,8 +63,8 @@ def run_grid(folder: Path, kill_at: int) -> None:
     Bar.kill_at = kill_at
     training.progress = lambda *_: Bar()
     experiments.results_dir = lambda: folder
-    experiments.load_movielens = lambda dataset, k_core: small_data.interactions()
-    experiments.grid = lambda dataset, seeds: RUNS
+    experiments.load_movielens = lambda dataset, **settings: small_data.interactions()
+    experiments.grid = lambda dataset: RUNS
     sys.argv = ["experiments", "--device", "cpu"]
     experiments.main()
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from duetlib import training
+from duetlib.dynamic import Layer
 from duetlib.ppg import ppg_loss
 from duetlib.sessions import Negatives, Split, leave_last_out
 from duetlib.training import (
@@ -368,7 +369,7 @@ def test_trained_trains_once(trainings: list[str], tmp_path: Path) -> None:
     assert kept == result
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
-    assert evaluate(again, SPLIT) == result.metrics
+    assert evaluate(again, SPLIT).metrics == result.metrics
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
 
 
@@ -451,13 +452,16 @@ class Clairvoyant(nn.Module):
             for h, t in zip(split.test.history.tolist(), split.test.target.tolist(), strict=True)
         }
 
-    def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
+    def layers(self, history: Tensor) -> list[Layer]:
+        return []
+
+    def rank(self, history: Tensor, candidates: Tensor, layers: list[Layer]) -> Tensor:
         target = torch.tensor([self.answer[tuple(h)] for h in history.tolist()])
         return (candidates == target.unsqueeze(1)).float()
 
 
 def test_a_model_that_knows_the_answer_is_seen_at_once() -> None:
-    found = evaluate(Clairvoyant(SPLIT), SPLIT)  # type: ignore[arg-type]
+    found = evaluate(Clairvoyant(SPLIT), SPLIT).metrics  # type: ignore[arg-type]
     assert found == dict.fromkeys(FULL_METRICS, 1.0)
 
 
@@ -513,7 +517,7 @@ def test_full_ranks_equal_a_loop_over_all_items() -> None:
 
 def test_all_metrics_of_a_model_by_hand() -> None:
     model = fresh()
-    found = evaluate(model, SPLIT)
+    found = evaluate(model, SPLIT).metrics
     ranks = {
         "": [1 + sum(w > s[0] for w in s[1:]) for s in scores_of(model)],
         "_full": full_ranks(model, SPLIT.test, SPLIT.seen).tolist(),

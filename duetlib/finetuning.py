@@ -1,0 +1,192 @@
+"""The rival: a copy of the base model for each user, trained further on that user's own clicks.
+
+All users at once, with stacked weights: every optimiser here works number by number, so a stack of
+copies trains exactly as a loop over users would. Chapter 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vjp, vmap
+from torch.nn import functional as F
+
+from .controls import LayersOf
+from .dynamic import Layer, apply_layers
+from .sessions import Negatives, Split, candidates, labels_like
+from .training import Evaluation, TrainConfig, evaluation, rank_among_all, sampled_candidates
+from .umn import UniversalMetaNetwork
+
+USERS_AT_ONCE = 32  # whole copies of the model in memory together
+
+
+class OwnRows(NamedTuple):
+    """What each of U users may train on: the last n sessions before the one that is asked about.
+
+    Attributes:
+        history: `[U, n, L]`. ids: `[U, n, C]` candidates, the right one in column 0.
+        there: `[U, n]` False where a user has fewer than n sessions.
+    """
+
+    history: Tensor
+    ids: Tensor
+    there: Tensor
+
+    def of(self, users: Tensor, rows: slice = slice(None)) -> OwnRows:
+        """Some users (indices from 0), and some of their sessions."""
+        return OwnRows(*(part[users][:, rows] for part in self))
+
+
+def own_rows(split: Split, last: int | None, negatives: int, seed: int, *, until: str) -> OwnRows:
+    """The sessions of every user, in order of time, padded on the right.
+
+    Args:
+        last: how many, counted back from the end; all if None.
+        negatives: for each target, drawn once, from `seed`.
+        until: "valid": training targets alone; "test": those and the validation targets.
+
+    Source: Chapter 6.
+    """
+    sessions = split.train
+    if until == "test" and split.valid is not split.test:
+        sessions = split.train.then(split.valid)
+    generator = torch.Generator(sessions.user.device).manual_seed(seed)
+    wrong = Negatives(split.seen).draw(sessions.user, negatives, generator)
+    ids = candidates(sessions, wrong)  # [N, C]
+    count = torch.bincount(sessions.user, minlength=split.n_users + 1)[1:]  # [U]
+    kept = count if last is None else count.clamp(max=last)
+    place = torch.arange(int(kept.max()), device=count.device)
+    there = place < kept.unsqueeze(1)  # [U, n]
+    rows = (count.cumsum(0) - kept).unsqueeze(1) + place  # [U, n]
+    rows = rows.clamp(max=len(sessions) - 1)
+    return OwnRows(sessions.history[rows], ids[rows], there)
+
+
+def mean_over_own(loss: Tensor, there: Tensor) -> Tensor:
+    """`[U, n, C]` losses to `[U]`: each user's mean over the sessions that are there."""
+    return (loss.mean(-1) * there).sum(-1) / there.sum(-1).clamp(min=1)
+
+
+def finetune_dynamic(
+    model: UniversalMetaNetwork, rows: OwnRows, lr: float, steps: Sequence[int]
+) -> Iterator[list[Layer]]:
+    """Train every user's dynamic layers, the static ones staying as they are.
+
+    The features are computed once: static layers do not change.
+
+    Args:
+        model: a trained base. rows: all of them are one batch. lr: of Adam.
+        steps: after how many steps to give out the layers, in increasing order.
+
+    Yields:
+        For each number in `steps`, layers with `weight [U, N_in, N_out]` and `bias [U, N_out]`.
+
+    Source: Chapter 6.
+    """
+    n_users, n = rows.there.shape
+    with torch.no_grad():
+        pair = (part.flatten(0, 1).split(2048) for part in (rows.history, rows.ids))
+        parts = zip(*pair, strict=True)
+        computed = [model.features(history, ids) for history, ids in parts]
+        features, items = (torch.cat(part) for part in zip(*computed, strict=True))
+        shared = model.layers(rows.history[:1, 0])
+    tensors = [t.detach().expand(n_users, *t.shape).clone() for layer in shared for t in layer]
+    layers = [Layer(*pair) for pair in zip(tensors[::2], tensors[1::2], strict=True)]
+    for tensor in tensors:
+        tensor.requires_grad_()
+    optimizer = torch.optim.Adam(tensors, lr)
+    labels = labels_like(rows.ids.flatten(0, 1)).view(rows.ids.shape)  # [U, n, C]
+    x = features.view(n_users, -1, features.shape[-1])  # [U, n·C or n, N_in]
+    for step in range(1, max(steps) + 1):
+        out = apply_layers(x, layers).view(n_users * n, -1, layers[-1].bias.shape[-1])
+        logits = model.backbone.score(out, items).view(labels.shape)
+        loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        optimizer.zero_grad()
+        mean_over_own(loss, rows.there).sum().backward()
+        optimizer.step()
+        if step in steps:
+            yield [Layer(layer.weight.detach(), layer.bias.detach()) for layer in layers]
+
+
+def own_layers(layers: Sequence[Layer]) -> LayersOf:
+    """Give every session its own user's layers, out of those of all users."""
+    return lambda part: [
+        Layer(layer.weight[part.user - 1], layer.bias[part.user - 1]) for layer in layers
+    ]
+
+
+class Copies:
+    """Whole copies of a model, one for each of some users, trained side by side.
+
+    Args:
+        model: a trained base. n_users: copies. lr: of Adam.
+    """
+
+    def __init__(self, model: UniversalMetaNetwork, n_users: int, lr: float):
+        self.model = model
+        self.stacked = {
+            name: value.detach().expand(n_users, *value.shape).clone()
+            for name, value in model.named_parameters()
+        }
+        self.optimizer = torch.optim.Adam(list(self.stacked.values()), lr)
+        self._grad = vmap(grad(self._loss))
+
+    def _loss(self, weights: dict[str, Tensor], rows: OwnRows) -> Tensor:
+        logits = functional_call(self.model, weights, (rows.history, rows.ids))  # [n, C]
+        loss = F.binary_cross_entropy_with_logits(logits, labels_like(rows.ids), reduction="none")
+        return mean_over_own(loss, rows.there)
+
+    def step(self, rows: OwnRows) -> None:
+        """One step of each copy on its own rows, `[U, n, ...]`."""
+        for name, gradient in self._grad(self.stacked, rows).items():
+            self.stacked[name].grad = gradient
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def score(self, history: Tensor, ids: Tensor) -> Tensor:
+        """Logits `[U, n, C]` of `[U, n, L]` histories and `[U, n, C]` candidates."""
+
+        def one(weights: dict[str, Tensor], history: Tensor, ids: Tensor) -> Tensor:
+            # vmap cannot batch a GRU; below vjp it is taken apart into products, which it can
+            call = lambda w: functional_call(self.model, w, (history, ids))  # noqa: E731
+            return vjp(call, weights)[0]
+
+        return vmap(one)(self.stacked, history, ids)
+
+
+def finetune_all(
+    model: UniversalMetaNetwork, split: Split, config: TrainConfig, seed: int = 0
+) -> Evaluation:
+    """The authors' way: all layers, one pass over the user's own rows; then the test metrics.
+
+    Most users have about one batch of rows, so one pass is about one step.
+
+    Args:
+        model: a trained base. config: the batch size, learning rate and negatives of the pass.
+        seed: of the negatives.
+
+    Source: Chapter 6; Section 4.1.3.
+    """
+    rows = own_rows(split, None, config.negatives, seed, until="test")
+    batches = -(-rows.there.sum(1) // config.sessions)  # [U]: users with as many go together
+    test, ids = split.test, sampled_candidates(split, "test")
+    order = test.user.argsort(stable=True).view(split.n_users, -1)  # [U, n_test]
+    every = torch.arange(split.n_items + 1, device=ids.device)
+    scores = torch.empty(*order.shape, ids.shape[1], device=ids.device)
+    ranks = torch.empty(order.shape, device=ids.device)
+    for n_batches in batches.unique().tolist():
+        for users in (batches == n_batches).nonzero()[:, 0].split(USERS_AT_ONCE):
+            copies = Copies(model, len(users), config.lr)
+            for b in range(n_batches):
+                copies.step(rows.of(users, slice(b * config.sessions, (b + 1) * config.sessions)))
+            own = order[users]  # [u, n_test]
+            scores[users] = copies.score(test.history[own], ids[own])
+            for n in range(own.shape[1]):  # one test session of each user at a time
+                part = test[own[:, n]]
+                asked = every.expand(len(users), 1, -1)
+                of_all = copies.score(part.history.unsqueeze(1), asked)[:, 0]
+                ranks[users, n] = rank_among_all(of_all, part, split.seen)
+    return evaluation(scores.flatten(0, 1), ranks.flatten(), test.user[order.flatten()])
