@@ -124,7 +124,12 @@ def load_records(name: str = "ml-100k") -> pd.DataFrame:
     table = pd.DataFrame(flat)
     table["n_p"] = [n_generators(row) for row in rows]
     table["scheme"] = [row["config"]["train"]["scheme"] for row in rows]
-    for column, default in (("form", "two_layer"), ("temperature", "tempered"), ("tau", 1.0)):
+    for column, default in (
+        ("form", "two_layer"),
+        ("neck", "gru"),
+        ("temperature", "tempered"),
+        ("tau", 1.0),
+    ):
         table[column] = table[column].fillna(default) if column in table else default
     return table
 
@@ -332,7 +337,8 @@ def grid_100k(dataset: str, seeds: Sequence[int]) -> list[RunConfig]:
             for method in ("base", "finetune", "duet_no_swa", "duet"):
                 paper_like.append(replace(as_paper, method=method))
         sasrec = RunConfig(dataset, "sasrec", "duet_no_swa", seed)
-        beside.append(replace(sasrec, ppg=(("form", "dense"),)))
+        for setting in (("form", "dense"), ("neck", "mean"), ("neck", "state")):
+            beside.append(replace(sasrec, ppg=(setting,)))
         beside.append(replace(sasrec, train=TrainConfig(scheme="alternating")))
     return ours + beside + paper_like
 

@@ -19,6 +19,7 @@ from .hypernetwork import TwoLayerGenerator
 from .swa import StableWeightAdapter, Temperature
 
 Form = Literal["two_layer", "dense"]
+NeckKind = Literal["gru", "mean", "state"]
 
 # Share of a generated number's variance that comes from the device at the start: every device
 # starts close to one ordinary layer, and grows apart from it as training finds reasons.
@@ -44,6 +45,22 @@ class Neck(nn.Module):
         return last_click(states, mask)
 
 
+class MeanNeck(nn.Module):
+    """The cheapest E_share: the mean of the clicks, which forgets their order.
+
+    Args:
+        dim: D; not needed, taken as all necks take it.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+
+    def forward(self, clicks: Tensor, mask: Tensor) -> Tensor:
+        """`[B, L, D]` clicks and their `[B, L]` mask to `[B, D]`."""
+        weight = mask.to(clicks.dtype) / mask.sum(1, keepdim=True).clamp(min=1)  # [B, L]
+        return (weight.unsqueeze(1) @ clicks).squeeze(1)
+
+
 class PPG(nn.Module):
     """Generates every dynamic layer of every device in a batch, in one forward pass.
 
@@ -53,13 +70,15 @@ class PPG(nn.Module):
         latent: Z, width of a code (64 in Table 5). rank: d of the generator.
         form: how Eq. 6 is read. `two_layer`: `A = W_1 e + B_1` is N_in × d, `K = A W_2 + B_2`.
             `dense`: `W_1 e + B_1` is one vector of d numbers, and W_2 takes it to all of K at once.
+        neck: E_share. `gru`: a GRU of its own (`Neck`). `mean`: `MeanNeck`. `state`: none; it is
+            given the backbone's own state of the history (DIN's: as the last click sees it).
         n_generators: M, the paper's N_p. With 1 there is no adapter; more are joined by the SWA.
         tau, temperature: of the SWA (Eq. 8).
         frozen: if True, the generators keep their random start and only neck and linear layers
             train, as in the authors' published code (method `duet_as_released`).
 
     Raises:
-        ValueError: for an unknown form or fewer than one generator.
+        ValueError: for an unknown form or neck, or fewer than one generator.
 
     Source: Chapter 4, Eq. (5) and (6).
     """
@@ -71,6 +90,7 @@ class PPG(nn.Module):
         latent: int = 64,
         rank: int = 32,
         form: Form = "two_layer",
+        neck: NeckKind = "gru",
         n_generators: int = 1,
         tau: float = 1.0,
         temperature: Temperature = "tempered",
@@ -79,10 +99,13 @@ class PPG(nn.Module):
         super().__init__()
         if form not in ("two_layer", "dense"):
             raise ValueError(f"form {form!r} is not 'two_layer' or 'dense'")
+        if neck not in ("gru", "mean", "state"):
+            raise ValueError(f"neck {neck!r} is not 'gru', 'mean' or 'state'")
         if n_generators < 1:
             raise ValueError(f"n_generators (N_p) is {n_generators}, and must be 1 or more")
         self.shapes = tuple(shapes)
-        self.neck = Neck(dim)
+        self.reads_state = neck == "state"
+        self.neck = nn.Identity() if self.reads_state else NECKS[neck](dim)
         self.adjust = nn.ModuleList(nn.Linear(dim, latent) for _ in shapes)
         self.generators = nn.ModuleList()
         for n_in, n_out in shapes:
@@ -96,26 +119,36 @@ class PPG(nn.Module):
             joined = one[0] if n_generators == 1 else StableWeightAdapter(one, tau, temperature)
             self.generators.append(joined.requires_grad_(not frozen))
 
-    def codes(self, clicks: Tensor, mask: Tensor) -> list[Tensor]:
-        """Eq. 5: `e^(n) = L_layer^(n)(E_share(S))`, one `[B, Z]` code for each dynamic layer."""
-        shared = self.neck(clicks, mask)  # [B, D]
+    def codes(self, clicks: Tensor, mask: Tensor, state: Tensor | None = None) -> list[Tensor]:
+        """Eq. 5: `e^(n) = L_layer^(n)(E_share(S))`, one `[B, Z]` code for each dynamic layer.
+
+        Raises:
+            ValueError: if the neck is `state` and none is given.
+        """
+        if self.reads_state and state is None:
+            raise ValueError("neck='state' reads the backbone's state: call the model's `layers`")
+        shared = state if self.reads_state else self.neck(clicks, mask)  # [B, D]
         return [adjust(shared) for adjust in self.adjust]
 
-    def forward(self, clicks: Tensor, mask: Tensor) -> list[Layer]:
+    def forward(self, clicks: Tensor, mask: Tensor, state: Tensor | None = None) -> list[Layer]:
         """The dynamic layers of every device.
 
         Args:
             clicks: `[B, L, D]` embedded history. mask: `[B, L]`.
+            state: `[B, D]` of the backbone, where the neck is `state`.
 
         Returns:
             For each dynamic layer, `weight [B, N_in, N_out]` and `bias [B, N_out]`.
         """
-        codes = self.codes(clicks, mask)
+        codes = self.codes(clicks, mask, state)
         generated = (g(e) for g, e in zip(self.generators, codes, strict=True))
         return [
             split_bias(K.reshape(-1, n_in + 1, n_out))
             for K, (n_in, n_out) in zip(generated, self.shapes, strict=True)
         ]
+
+
+NECKS = {"gru": Neck, "mean": MeanNeck}
 
 
 def split_bias(K: Tensor) -> Layer:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .backbones import BACKBONES, Backbone, click_mask
+from .backbones import BACKBONES, Backbone, click_mask, last_click
 from .controls import BiasOnly, NeckAsInput
 from .dynamic import Layer, apply_layers
 from .hypernetwork import HyperNetwork
@@ -74,7 +74,12 @@ class UniversalMetaNetwork(nn.Module):
         Args:
             history: `[B, L]`.
         """
-        return self.source(self.items(history), click_mask(history))
+        return self._layers(self.items(history), click_mask(history))
+
+    def features(self, history: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """What the static layers alone give: features `[B, C or 1, N_in]`, items `[B, C, D]`."""
+        items = self.items(candidates)
+        return self.backbone(self.items(history), click_mask(history), items), items
 
     def rank(self, history: Tensor, candidates: Tensor, layers: Sequence[Layer]) -> Tensor:
         """Logits `[B, C]` with given layers: what the device computes.
@@ -82,24 +87,23 @@ class UniversalMetaNetwork(nn.Module):
         Args:
             history: `[B, L]`. candidates: `[B, C]`.
         """
-        return self._rank(self.items(history), click_mask(history), candidates, layers)
+        features, items = self.features(history, candidates)
+        return self.backbone.score(apply_layers(features, layers), items)
 
     def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Cloud and device together: `[B, L]` and `[B, C]` ids to `[B, C]` logits."""
-        clicks, mask = self.items(history), click_mask(history)  # looked up once for both
-        return self._rank(clicks, mask, candidates, self.source(clicks, mask))
-
-    def features(self, history: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """What the static layers alone give: features `[B, C or 1, N_in]`, items `[B, C, D]`."""
-        items = self.items(candidates)
-        return self.backbone(self.items(history), click_mask(history), items), items
-
-    def _rank(
-        self, clicks: Tensor, mask: Tensor, candidates: Tensor, layers: Sequence[Layer]
-    ) -> Tensor:
-        items = self.items(candidates)
-        features = self.backbone(clicks, mask, items)  # [B, C or 1, N_in]
+        # As `rank` with `layers`, but the clicks are looked up once for both.
+        clicks, mask, items = self.items(history), click_mask(history), self.items(candidates)
+        features = self.backbone(clicks, mask, items)
+        layers = self._layers(clicks, mask, features)
         return self.backbone.score(apply_layers(features, layers), items)
+
+    def _layers(self, clicks: Tensor, mask: Tensor, features: Tensor | None = None) -> list[Layer]:
+        if not getattr(self.source, "reads_state", False):
+            return self.source(clicks, mask)
+        if features is None or features.shape[1] > 1:  # DIN's depend on the candidate
+            features = self.backbone(clicks, mask, last_click(clicks, mask).unsqueeze(1))
+        return self.source(clicks, mask, features.squeeze(1))
 
 
 def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMetaNetwork:
@@ -107,8 +111,8 @@ def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMeta
 
     Args:
         backbone: `din`, `din_concat`, `sasrec` or `gru4rec`. method: one of `METHODS`.
-        n_items: items, ids from 1. ppg: settings of the `PPG` (`rank`, `form`, `n_generators`,
-            `tau`, `temperature`); `duet` has `n_generators=5` unless told otherwise.
+        n_items: items, ids from 1. ppg: settings of the `PPG` (`rank`, `form`, `neck`, `tau`,
+            `temperature`, `n_generators`); `duet` has `n_generators=5` unless told otherwise.
 
     Raises:
         ValueError: for an unknown name, or PPG settings with a method that has no PPG.

@@ -104,9 +104,9 @@ def test_no_run_is_lost_or_twice(tmp_path: Path, start_grid: Callable[..., Any])
     assert [finish(process) for process in at_once] == [0, 0]
     before = records_of(killed)
     assert 0 < len(before) < 4
-    assert list((killed / "cache" / "runs").glob("*.safetensors"))  # the run it was killed in
+    assert list((killed / "cache").glob("*.unfinished"))  # the run it was killed in
     assert finish(start_grid(killed)) == 0
-    assert not list((killed / "cache" / "runs").glob("*.safetensors"))
+    assert not list((killed / "cache").glob("*.unfinished"))
 
     whole, resumed = records_of(together), records_of(killed)
     assert len(whole) == 4
@@ -117,7 +117,7 @@ def test_no_run_is_lost_or_twice(tmp_path: Path, start_grid: Callable[..., Any])
     for key, record in before.items():
         assert resumed[key] == record  # its seconds too: it was not run again
     record = resumed[max(resumed)]
-    assert record["protocol"] == experiments.PROTOCOL
+    assert record["protocol"] == experiments.PROTOCOLS["leave-one-out"].format(core=5)
     assert record["dataset"] == "random"  # the label of the data, not the name that was asked for
     assert provenance("cpu").keys() <= record.keys()
 
