@@ -95,12 +95,17 @@ class RunConfig:
     @property
     def key(self) -> str:
         """Two runs with the same key are the same run."""
-        return json.dumps(json.loads(json.dumps(asdict(self))), sort_keys=True)
+        return key_of(asdict(self))
 
     @property
     def trains(self) -> RunConfig:
         """The run whose training this one needs: itself, or the one it starts from."""
         return replace(self, method=STARTS_FROM.get(self.method, self.method))
+
+
+def key_of(config: dict[str, Any]) -> str:
+    """The key of a run from its settings, as they are in memory or in a record."""
+    return json.dumps(json.loads(json.dumps(config)), sort_keys=True)
 
 
 def results_dir() -> Path:
@@ -304,7 +309,7 @@ def done_keys(path: Path) -> set[str]:
     if not path.exists():
         return set()
     lines = [line for line in path.read_text().splitlines() if line.strip()]
-    return {json.dumps(json.loads(line)["config"], sort_keys=True) for line in lines}
+    return {key_of(json.loads(line)["config"]) for line in lines}
 
 
 def grid(dataset: str = "ml-100k", seeds: Sequence[int] | None = None) -> list[RunConfig]:
