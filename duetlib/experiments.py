@@ -334,17 +334,21 @@ def grid_100k(dataset: str, seeds: Sequence[int]) -> list[RunConfig]:
                 ours.append(replace(one, method=method))
             for method in ("duet_no_swa", "shuffled", "constant", "stale", "duet"):
                 ours.append(replace(one, method=method))
-            for method in ("bias_only", "neck_as_input", "hypernetwork", "duet_as_released"):
-                beside.append(replace(one, method=method))
-            for n in (2, 3):
-                beside.append(replace(one, method="duet", ppg=(("n_generators", n),)))
             as_paper = replace(one, core=30, split="last-10")
             for method in ("base", "finetune", "duet_no_swa", "duet"):
                 paper_like.append(replace(as_paper, method=method))
-        sasrec = RunConfig(dataset, "sasrec", "duet_no_swa", seed)
-        for setting in (("form", "dense"), ("neck", "mean"), ("neck", "state")):
-            beside.append(replace(sasrec, ppg=(setting,)))
-        beside.append(replace(sasrec, train=TrainConfig(scheme="alternating")))
+    for backbone in BACKBONES_OF_TABLE_1:
+        for seed in seeds:
+            one = RunConfig(dataset, backbone, "duet", seed)
+            for method in ("bias_only", "neck_as_input", "hypernetwork", "duet_as_released"):
+                beside.append(replace(one, method=method))
+            if backbone == "sasrec":
+                single = replace(one, method="duet_no_swa")
+                beside.append(replace(single, train=TrainConfig(scheme="alternating")))
+                for setting in (("neck", "mean"), ("neck", "state"), ("form", "dense")):
+                    beside.append(replace(single, ppg=(setting,)))
+            for n in (2, 3):
+                beside.append(replace(one, ppg=(("n_generators", n),)))
     return ours + beside + paper_like
 
 
