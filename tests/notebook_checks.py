@@ -17,7 +17,14 @@ SETUP = (
     f'!python -c "import duetlib" 2>/dev/null || pip install -q "duetlib @ git+{URL}"\n'
     "from duetlib import notebook; device = notebook.start(seed=0)"
 )
-EQUATIONS = {"01": (1,), "02": (3, 4), "03": (2,), "04": (5, 6, 7), "05": (8, 9)}
+EQUATIONS: dict[str, tuple[int, ...]] = {
+    "01": (1,),
+    "02": (3, 4),
+    "03": (2,),
+    "04": (5, 6, 7),
+    "05": (8, 9),
+    "09": (),
+}
 MIME = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}
 MAX_LINES = 30  # of a cell
 MAX_ROWS = 15  # of a table in an output: more would be a piece of MovieLens
