@@ -261,3 +261,39 @@ def test_the_picture_of_the_whole_names_the_adapter() -> None:
     figures.where_we_are()
     words = " ".join(text.get_text() for text in plt.gca().texts)
     assert "Eq. 8" in words and "Eq. 9" in words and "$M$ generators" in words
+
+
+def shares(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.double)
+
+
+def test_spectra_show_what_is_left_over_and_end_above_zero() -> None:
+    layers = [shares(0.7, 0.2, 0.1), shares(0.5, 0.5, 0.0)]
+    figures.spectra({"layers, $N_p$ = 1": layers, "codes, $N_p$ = 1": layers[::-1]})
+    first, second = plt.gcf().axes
+    assert list(first.lines[0].get_ydata()) == pytest.approx([1, 0.3, 0.1])
+    assert list(second.lines[0].get_ydata()) == pytest.approx([1, 0.5, 0])
+    assert list(first.lines[1].get_ydata()) == pytest.approx([1, 0.5, 0])
+    assert first.get_ylim()[0] > 0
+
+
+def test_directions_kept_draws_one_line_for_each_number_of_generators() -> None:
+    figures.directions_kept({1: {0: 0.6, 1: 0.8, 32: 0.9}, 5: {0: 0.5, 1: 0.7, 32: 0.9}})
+    one, five = plt.gca().lines
+    assert list(one.get_ydata()) == [0.6, 0.8, 0.9] and list(five.get_ydata()) == [0.5, 0.7, 0.9]
+    assert [tick.get_text() for tick in plt.gca().get_xticklabels()] == ["0", "1", "32"]
+    assert ["1" in one.get_label(), "5" in five.get_label()] == [True, True]
+
+
+def test_spread_ratios_set_both_sources_beside_each_other() -> None:
+    columns = ["backbone", "source", "ratio", "low", "high"]
+    rows = [("din", "printed", 0.5, 0.2, 1.5), ("din", "ours", 2.0, 1.1, 4.0)]
+    figures.spread_ratios(
+        pd.DataFrame([*rows, ("sasrec", "printed", 3.0, 1.0, 9.0)], columns=columns)
+    )
+    printed, ours, one = plt.gca().lines
+    assert list(printed.get_xdata()) == [0.5, 3.0] and list(ours.get_xdata()) == [2.0]
+    assert list(printed.get_ydata())[0] > list(ours.get_ydata())[0] > list(printed.get_ydata())[1]
+    assert list(one.get_xdata()) == [1, 1]
+    spans = [line.tolist() for c in plt.gca().collections for line in c.get_segments()]
+    assert [[a[0], b[0]] for a, b in spans] == [[0.2, 1.5], [1.0, 9.0], [1.1, 4.0]]

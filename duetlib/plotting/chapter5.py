@@ -26,6 +26,15 @@ N_P_STYLE: dict[int, dict[str, Any]] = {
     5: {**METHOD_STYLE["duet"], "label": "$N_p$ = 5"},
 }
 
+# What a spectrum is of: the generators' codes are dotted, their layers have marks.
+SPECTRUM_STYLE: dict[str, dict[str, Any]] = {
+    "layers, untrained": {"color": COLORS["grey"], "linestyle": "--"},
+    "codes, $N_p$ = 1": {"color": COLORS["orange"], "linestyle": ":"},
+    "codes, $N_p$ = 5": {"color": COLORS["blue"], "linestyle": (0, (1, 3))},
+    "layers, $N_p$ = 1": {"color": COLORS["orange"], "linestyle": "-.", "marker": "^", "ms": 5},
+    "layers, $N_p$ = 5": {"color": COLORS["blue"], "linestyle": "-", "marker": "D", "ms": 4},
+}
+
 
 def box(ax: Axes, x: float, y: float, w: float, h: float, text: str, color: str) -> None:
     """A rounded box with its text in the middle."""
@@ -148,6 +157,45 @@ def live_curves(histories: Mapping[int, Sequence[Mapping[str, float]]]) -> None:
         ax.xaxis.set_major_locator(MultipleLocator(1))
         ax.margins(x=0.15)
     axes[0].legend()
+    plt.show()
+
+
+def spectra(shares: Mapping[str, Sequence[Tensor]], most: int = 26) -> None:
+    """The share of the variance between users that the first directions leave over.
+
+    Args:
+        shares: for each key of `SPECTRUM_STYLE` and each dynamic layer, `[K]` the share that each
+            direction holds, the largest first. most: directions to draw.
+    """
+    n_layers = len(next(iter(shares.values())))
+    _, axes = plt.subplots(1, n_layers, figsize=(7, 4.3), sharey=True, squeeze=False)
+    for n, ax in enumerate(axes[0]):
+        for name, of_layer in shares.items():
+            left = of_layer[n].flip(0).cumsum(0).flip(0)[: most + 1].cpu()  # from the small end
+            ax.semilogy(range(len(left)), left, label=name, **SPECTRUM_STYLE[name])
+        for share, text in ((0.1, "10 %"), (0.01, "1 %")):
+            ax.axhline(share, color=INK, lw=1, ls=(0, (2, 4)))
+            ax.text(most, 1.12 * share, text, ha="right", va="bottom", fontsize=9.5)
+        ax.set(title=f"Dynamic layer {n + 1}", xlabel="directions kept", ylim=(4e-4, 1.4))
+    axes[0][0].set_ylabel("share of variance left")
+    handles, names = axes[0][0].get_legend_handles_labels()
+    axes[0][0].figure.legend(handles, names, loc="outside lower center", ncols=3)
+    plt.show()
+
+
+def directions_kept(auc: Mapping[int, Mapping[int, float]]) -> None:
+    """Test AUC when every user's layers are rebuilt from their first k coordinates.
+
+    Args:
+        auc: for each N_p the AUC by k, the same k for all; the last stands for all directions.
+    """
+    _, ax = plt.subplots(figsize=(7, 3.5))
+    for n_p, by_k in auc.items():
+        ax.plot(range(len(by_k)), list(by_k.values()), **N_P_STYLE[n_p])
+        ax.set_xticks(range(len(by_k)), [str(k) for k in by_k])
+    ax.set(xlabel="directions kept in each layer (0: the mean layer for everybody)")
+    ax.set_ylabel("test AUC")
+    ax.legend(loc="lower right")
     plt.show()
 
 
@@ -274,4 +322,32 @@ def paper_spreads(
         right.set_xticks(range(len(spreads)), ["base", *(str(n) for n in list(spreads)[1:])])
     right.set(title="Table 4", xlabel="$N_p$", ylabel="std of accuracy (%)", ylim=(0, 4.9))
     right.margins(x=0.12)
+    plt.show()
+
+
+def spread_ratios(table: pd.DataFrame) -> None:
+    """How many times larger the spread over runs is without the SWA, with its interval.
+
+    Args:
+        table: a row for each backbone and source, with `backbone`, `source`, `ratio`, `low` and
+            `high`.
+    """
+    _, ax = plt.subplots(figsize=(7, 3.4))
+    looks = (("o", COLORS["grey"], 0.14), ("D", COLORS["blue"], -0.14))
+    names = {"din": "DIN", "sasrec": "SASRec", "gru4rec": "GRU4Rec"}
+    places = {b: -i for i, b in enumerate(dict.fromkeys(table["backbone"]))}
+    for (source, rows), (marker, color, shift) in zip(
+        table.groupby("source", sort=False), looks, strict=False
+    ):
+        y = rows["backbone"].map(places) + shift
+        ax.hlines(y, rows["low"], rows["high"], color=color, lw=2.5)
+        ax.plot(rows["ratio"], y, marker, color=color, ms=7, ls="none", label=source)
+    ax.axvline(1, color=INK, lw=1, ls="--")
+    ax.set(xscale="log", xlabel="spread without SWA / spread with it")
+    ticks = [0.1, 0.3, 1, 3, 10, 30]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_yticks(list(places.values()), [names.get(b, b) for b in places])
+    ax.set_ylim(-len(places) + 0.5, 0.5)
+    ax.figure.legend(loc="outside upper center", ncols=2)
     plt.show()
