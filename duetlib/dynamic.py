@@ -29,16 +29,22 @@ class Layer(NamedTuple):
 Linear = Callable[[Tensor, Layer], Tensor]
 
 
+def per_device(layer: Layer, n_devices: int) -> Layer:
+    """What is shared is seen once by each device: `weight [B, N_in, N_out]`, `bias [B, N_out]`."""
+    shape = layer.weight.shape[-2:]
+    return Layer(layer.weight.expand(n_devices, *shape), layer.bias.expand(n_devices, shape[1]))
+
+
 def linear_loop(x: Tensor, layer: Layer) -> Tensor:
     """One ordinary linear layer per device, in a Python loop: slow, and plainly right.
 
     Args:
-        x: `[B, C, N_in]`. layer: weights of each device.
+        x: `[B, C, N_in]`. layer: of each device, or what they share.
 
     Returns:
         `[B, C, N_out]`.
     """
-    rows = zip(x, layer.weight, layer.bias, strict=True)
+    rows = zip(x, *per_device(layer, len(x)), strict=True)
     return torch.stack([F.linear(x_b, w_b.T, b_b) for x_b, w_b, b_b in rows])
 
 
@@ -60,10 +66,11 @@ def linear_grouped(x: Tensor, layer: Layer) -> Tensor:
     Source: Section 3.3.2, last paragraph.
     """
     n_devices, n_candidates, n_in = x.shape
-    n_out = layer.weight.shape[-1]
+    weight, bias = per_device(layer, n_devices)
+    n_out = weight.shape[-1]
     channels = x.transpose(1, 2).reshape(1, n_devices * n_in, n_candidates)  # [1, B·N_in, C]
-    kernels = layer.weight.transpose(1, 2).reshape(-1, n_in, 1)  # [B·N_out, N_in, 1]
-    y = F.conv1d(channels, kernels, layer.bias.reshape(-1), groups=n_devices)  # [1, B·N_out, C]
+    kernels = weight.transpose(1, 2).reshape(-1, n_in, 1)  # [B·N_out, N_in, 1]
+    y = F.conv1d(channels, kernels, bias.reshape(-1), groups=n_devices)  # [1, B·N_out, C]
     return y.view(n_devices, n_out, n_candidates).transpose(1, 2)  # [B, C, N_out]
 
 

@@ -124,7 +124,7 @@ def load_records(name: str = "ml-100k") -> pd.DataFrame:
     path = results_dir() / f"{name}.jsonl"
     if not path.exists():
         raise FileNotFoundError(f"no records at {path}: run `make results` in a checkout")
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    rows = whole_records(path)
     flat = [{**row, **row["metrics"], **dict(row["config"]["ppg"])} for row in rows]
     table = pd.DataFrame(flat)
     table["n_p"] = [n_generators(row) for row in rows]
@@ -158,7 +158,7 @@ def cut(interactions: Interactions, how: str) -> Split:
     """Training, validation and test sessions, as a protocol wants them.
 
     Args:
-        how: `leave-one-out`, or `last-10`, where the test sessions choose the epoch too.
+        how: `leave-one-out`, or `last-10`, where the test sessions are the validation sessions too.
 
     Raises:
         ValueError: for another name.
@@ -213,7 +213,7 @@ def run(
         "payload_bytes": sent_bytes(trains.method, shapes),
         "train_seconds": round(result.seconds, 1),
         **more,
-        **({"own_seconds": round(time.perf_counter() - started, 1)} if more else {}),
+        **({"own_seconds": round(time.perf_counter() - started, 1)} if config != trains else {}),
         **provenance(device),
         "config": json.loads(config.key),
         "users": pack(evaluated.users),
@@ -299,17 +299,23 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
     """Add one line, whole or not at all, also when several processes write at once."""
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)  # what a process killed in its write has left
         file.write(json.dumps(record).encode() + b"\n")  # one write, then to the disk
         file.flush()
         os.fsync(file.fileno())
 
 
+def whole_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file, if it is there; a line that has no end yet is not one."""
+    text = path.read_bytes() if path.exists() else b""
+    lines = text[: text.rfind(b"\n") + 1].splitlines()
+    return [json.loads(line) for line in lines if line.strip()]
+
+
 def done_keys(path: Path) -> set[str]:
     """Keys of the runs that have a record."""
-    if not path.exists():
-        return set()
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
-    return {key_of(json.loads(line)["config"]) for line in lines}
+    return {key_of(record["config"]) for record in whole_records(path)}
 
 
 def grid(dataset: str = "ml-100k", seeds: Sequence[int] | None = None) -> list[RunConfig]:
@@ -382,8 +388,7 @@ def claim(path: Path) -> Any:
 def time_left(todo: Sequence[RunConfig], path: Path) -> float:
     """Hours that the missing runs will take, by what like ones took; NaN with nothing to go by."""
     took: dict[tuple[str, str], list[float]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        record = json.loads(line)
+    for record in whole_records(path):
         seconds = record.get("own_seconds", record["train_seconds"])
         took.setdefault((record["backbone"], record["method"]), []).append(seconds)
     every = [seconds for like in took.values() for seconds in like]

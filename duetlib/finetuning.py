@@ -108,7 +108,7 @@ def finetune_dynamic(
         mean_over_own(loss, rows.there).sum().backward()
         optimizer.step()
         if step in steps:
-            yield [Layer(layer.weight.detach(), layer.bias.detach()) for layer in layers]
+            yield [Layer(*(part.detach().clone() for part in layer)) for layer in layers]
 
 
 def own_layers(layers: Sequence[Layer]) -> LayersOf:

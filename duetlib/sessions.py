@@ -75,6 +75,8 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""
         moved = {n: getattr(self, n).to(device) for n in ("train", "valid", "test", "seen")}
+        if self.valid is self.test:  # as `last-10` has it; others go by this
+            moved["valid"] = moved["test"]
         return Split(
             **moved,
             n_users=self.n_users,

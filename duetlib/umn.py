@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .backbones import BACKBONES, Backbone, click_mask, last_click
+from .backbones import BACKBONES, DIN, Backbone, click_mask, last_click
 from .controls import BiasOnly, NeckAsInput
 from .dynamic import Layer, apply_layers
 from .hypernetwork import HyperNetwork
@@ -101,7 +101,7 @@ class UniversalMetaNetwork(nn.Module):
     def _layers(self, clicks: Tensor, mask: Tensor, features: Tensor | None = None) -> list[Layer]:
         if not getattr(self.source, "reads_state", False):
             return self.source(clicks, mask)
-        if features is None or features.shape[1] > 1:  # DIN's depend on the candidate
+        if features is None or isinstance(self.backbone, DIN):  # whose features see the candidate
             features = self.backbone(clicks, mask, last_click(clicks, mask).unsqueeze(1))
         return self.source(clicks, mask, features.squeeze(1))
 
@@ -115,7 +115,8 @@ def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMeta
             `temperature`, `n_generators`); `duet` has `n_generators=5` unless told otherwise.
 
     Raises:
-        ValueError: for an unknown name, or PPG settings with a method that has no PPG.
+        ValueError: for an unknown name, PPG settings with a method that has no PPG, or a neck that
+            cannot read the backbone's state.
 
     Source: Chapter 3.
     """
@@ -126,6 +127,8 @@ def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMeta
     static = BACKBONES[backbone]()
     if ppg and not method.startswith("duet"):
         raise ValueError(f"method {method!r} has no PPG to take {', '.join(ppg)}")
+    if backbone == "din_concat" and ppg.get("neck") == "state":
+        raise ValueError("neck='state' reads D numbers, but din_concat's features are 2·D")
     source: nn.Module
     if method == "base":
         source = OrdinaryLayers(static.shapes)

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from duetlib import backbones, umn
 from duetlib.backbones import BACKBONES, DIN, GRU4Rec, SASRec, click_mask, last_click
+from duetlib.controls import BiasOnly, NeckAsInput
 from duetlib.dynamic import apply_layers
+from duetlib.hypernetwork import HyperNetwork
+from duetlib.ppg import PPG
 
 N_ITEMS, L = 20, 6
 HISTORY = torch.tensor([[3, 7, 1, 0, 0, 0], [5, 2, 9, 4, 8, 6], [11, 0, 0, 0, 0, 0]])
@@ -231,10 +234,58 @@ def test_ordinary_layers_start_as_nn_linear_does() -> None:
         assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.1)
 
 
-def test_device_and_cloud_together_are_the_forward_pass() -> None:
-    m = model("sasrec", "duet_no_swa")
+@pytest.mark.parametrize(("backbone", "method"), EVERY)
+def test_device_and_cloud_together_are_the_forward_pass(backbone: str, method: str) -> None:
+    m = model(backbone, method)
     sent = m.layers(HISTORY)
     torch.testing.assert_close(m.rank(HISTORY, CANDIDATES, sent), m(HISTORY, CANDIDATES))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_features_are_what_the_static_layers_alone_give(backbone: str) -> None:
+    m = model(backbone)
+    table = m.items.weight
+    features, items = m.features(HISTORY, CANDIDATES)
+    assert torch.equal(items, table[CANDIDATES])
+    assert torch.equal(features, m.backbone(table[HISTORY], HISTORY != 0, table[CANDIDATES]))
+    assert features.shape == (3, 4 if backbone.startswith("din") else 1, m.backbone.shapes[0][0])
+    x = features
+    for n, (w, b) in enumerate(zip(m.source.weight, m.source.bias, strict=True)):
+        x = (x.tanh() if n else x) @ w + b
+    logits = x[..., 0] if backbone == "din_concat" else (x * items).sum(-1)
+    torch.testing.assert_close(m(HISTORY, CANDIDATES), logits)
+
+
+SOURCES = {
+    "base": umn.OrdinaryLayers,
+    "hypernetwork": HyperNetwork,
+    "duet_no_swa": PPG,
+    "duet": PPG,
+    "duet_as_released": PPG,
+    "bias_only": BiasOnly,
+    "neck_as_input": NeckAsInput,
+}
+
+
+def test_each_method_has_its_source() -> None:
+    assert set(SOURCES) == set(umn.METHODS)
+    for method, kind in SOURCES.items():
+        assert type(umn.build("din", method, N_ITEMS).source) is kind
+
+
+@pytest.mark.parametrize("method", umn.METHODS)
+def test_whose_layers_depend_on_the_clicks(method: str) -> None:
+    """Weights and biases, of the two layers: those of a device's own, and those of everybody."""
+    other = HISTORY.flip(1).roll(2, 1)  # other clicks in every row
+    before, after = (model("sasrec", method).layers(h) for h in (HISTORY, other))
+    differ = [
+        [not torch.equal(a, b) for a, b in zip(*x, strict=True)]
+        for x in zip(before, after, strict=True)
+    ]
+    duet = [[True, True], [True, True]]
+    expected = {"bias_only": [[False, True]] * 2, "neck_as_input": [[False, True], [False, False]]}
+    expected |= {"base": [[False, False]] * 2, "hypernetwork": [[False, False]] * 2}
+    assert differ == expected.get(method, duet)
 
 
 def test_a_backbone_by_itself_says_what_it_is() -> None:
@@ -254,6 +305,7 @@ def test_unknown_names(names: tuple[str, str], message: str) -> None:
         umn.build(*names, n_items=3)
 
 
-def test_base_takes_no_settings_of_a_generator() -> None:
-    with pytest.raises(ValueError, match="method 'base' has no PPG to take rank"):
-        umn.build("din", "base", n_items=3, rank=4)
+@pytest.mark.parametrize("method", [m for m in umn.METHODS if not m.startswith("duet")])
+def test_a_method_without_a_ppg_takes_none_of_its_settings(method: str) -> None:
+    with pytest.raises(ValueError, match=f"method '{method}' has no PPG to take rank, neck"):
+        umn.build("din", method, n_items=3, rank=4, neck="mean")

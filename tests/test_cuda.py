@@ -24,18 +24,36 @@ from torch.utils import _pytree as pytree
 
 from duetlib import experiments, notebook, tiny
 from duetlib.backbones import click_mask, last_click
-from duetlib.dynamic import Layer, apply_layers, linear_batched, linear_grouped, linear_loop
-from duetlib.experiments import RunConfig, provenance
+from duetlib.controls import BiasOnly, NeckAsInput, by_user, constant, shuffled, stale
+from duetlib.dynamic import (
+    Layer,
+    apply_layers,
+    linear_batched,
+    linear_grouped,
+    linear_loop,
+    per_device,
+)
+from duetlib.experiments import RunConfig, cut, provenance
+from duetlib.finetuning import (
+    Copies,
+    OwnRows,
+    finetune_all,
+    finetune_dynamic,
+    mean_over_own,
+    own_layers,
+    own_rows,
+)
 from duetlib.hypernetwork import HyperNetwork, TwoLayerGenerator, assemble, generate
 from duetlib.metrics import (
     auc,
+    auc_shares,
     count_flops,
     hit_rate,
     ndcg,
     rank_of_target,
     user_auc,
 )
-from duetlib.ppg import PPG, Neck, ppg_loss, split_bias
+from duetlib.ppg import PPG, MeanNeck, Neck, ppg_loss, split_bias
 from duetlib.sessions import Negatives, candidates, labels_like
 from duetlib.swa import (
     StableWeightAdapter,
@@ -50,7 +68,9 @@ from duetlib.training import (
     Trainer,
     bce_loss,
     evaluate,
+    evaluation,
     full_ranks,
+    rank_among_all,
     sampled_candidates,
     score,
     split_hash,
@@ -61,12 +81,15 @@ from duetlib.training import (
 from duetlib.umn import METHODS, OrdinaryLayers, build
 
 DEVICE = "cuda"
-MODULES = "backbones dynamic hypernetwork metrics notebook ppg sessions swa tiny training umn"
+MODULES = (
+    "backbones controls dynamic finetuning hypernetwork metrics notebook ppg sessions swa tiny "
+    "training umn"
+)
 # These work on shapes, names and settings, and know no device; models are made by `build`.
 NO_DEVICE = (
     "DIN DINConcat SASRec GRU4Rec AttentionBlock Backbone UniversalMetaNetwork block_grid "
-    "n_generated payload_bytes count_parameters leave_last_out Sessions Split Result progress "
-    "cache_dir code_hash"
+    "n_generated payload_bytes count_parameters leave_last_out Sessions Split Result Evaluation "
+    "progress cache_dir code_hash"
 )
 SPLIT = small_data.split()
 SHORT = TrainConfig(lr=0.01, batch_size=128, max_epochs=2, patience=2)
@@ -141,6 +164,9 @@ def test_dynamic_layers(linear: Any) -> None:
     x = torch.randn(5, 3, 8)
     layers = [Layer(torch.randn(5, 8, n) / 3, torch.randn(5, n)) for n in (8, 4)]
     assert_same_on_both(linear, x, layers[0])
+    for shared in (Layer(layers[0].weight[0], layers[0].bias), Layer(*(p[0] for p in layers[0]))):
+        assert_same_on_both(linear, x, shared)
+        assert_same_on_both(lambda layer: per_device(layer, 5), shared)
     assert_same_on_both(lambda x, layers: apply_layers(x, layers, linear), x, layers)
 
 
@@ -175,13 +201,21 @@ def test_the_adapter(kind: Any) -> None:
     torch.testing.assert_close(folded(e.to(DEVICE)), there(e.to(DEVICE)), rtol=1e-4, atol=1e-4)
 
 
+def some_clicks() -> tuple[Tensor, Tensor]:
+    """Embedded histories of four devices, and their masks."""
+    torch.manual_seed(0)
+    return torch.randn(4, 6, 8), torch.arange(6) < torch.tensor([[6], [1], [3], [5]])
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("form", ["two_layer", "dense"])
 def test_the_generator_of_layers(form: Any) -> None:
-    torch.manual_seed(0)
-    clicks, mask = torch.randn(4, 6, 8), torch.arange(6) < torch.tensor([[6], [1], [3], [5]])
+    clicks, mask = some_clicks()
     assert_same_on_both(last_click, clicks, mask)
-    assert_same_on_both(lambda neck, *x: neck(*x), Neck(8), clicks, mask)
+    for neck in (Neck(8), MeanNeck(8)):
+        assert_same_on_both(lambda neck, *x: neck(*x), neck, clicks, mask)
+    given = PPG(8, [(8, 4), (4, 1)], latent=6, rank=3, form=form, neck="state")
+    assert_same_on_both(lambda ppg, *x: ppg(*x), given, clicks, mask, torch.randn(4, 8))
     ppg = PPG(8, [(8, 4), (4, 1)], latent=6, rank=3, form=form, n_generators=3)
     assert_same_on_both(lambda ppg, *x: ppg(*x), ppg, clicks, mask)
     assert_same_on_both(lambda ppg, *x: ppg.codes(*x), ppg, clicks, mask)
@@ -190,6 +224,13 @@ def test_the_generator_of_layers(form: Any) -> None:
     x = clicks.to(DEVICE), mask.to(DEVICE)
     torch.testing.assert_close(fold_adapters(there)(*x), there(*x), rtol=1e-4, atol=1e-4)
     assert_same_on_both(lambda layers: layers(None, None), OrdinaryLayers([(8, 4), (4, 1)]))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("control", [BiasOnly, NeckAsInput])
+def test_the_trained_controls(control: Any) -> None:
+    source = control(8, [(8, 4), (4, 1)], latent=6, rank=3)
+    assert_same_on_both(lambda source, *x: source(*x), source, *some_clicks())
 
 
 @pytest.mark.cuda
@@ -206,6 +247,12 @@ def test_losses_and_metrics() -> None:
     for metric in (hit_rate, ndcg):
         assert_same_on_both(metric, rank_of_target(logits))
     assert auc(logits.to(DEVICE)) == auc(logits)
+    assert_same_on_both(lambda x: auc_shares(x.detach()), logits)
+    user, full = torch.tensor([2, 1, 3, 3, 2, 1]), rank_of_target(logits)
+    there = evaluation(*(x.to(DEVICE) for x in (logits, full, user)))
+    assert there == evaluation(logits, full, user)
+    loss, own = torch.rand(3, 2, 5), torch.tensor([[True, True], [True, False], [False, False]])
+    assert_same_on_both(mean_over_own, loss, own)
 
 
 @pytest.mark.cuda
@@ -301,7 +348,83 @@ def test_a_run_from_start_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(there, score(here, SPLIT.test, ids), rtol=1e-4, atol=1e-4)
     ranks = full_ranks(kept, split.test, split.seen).cpu()
     on_cpu = full_ranks(here, SPLIT.test, SPLIT.seen)
+    every = torch.randn(30, SPLIT.n_items + 1)
+    given = [every.to(DEVICE), split.test, split.seen]
+    assert torch.equal(rank_among_all(*given).cpu(), rank_among_all(every, SPLIT.test, SPLIT.seen))
     assert (ranks - on_cpu).abs().max() <= 1  # two logits closer than rounding may change places
+
+
+# ---- what DUET is held against
+
+
+@pytest.mark.cuda
+def test_layers_that_are_not_a_devices_own() -> None:
+    split = SPLIT.to(DEVICE)
+    torch.manual_seed(0)
+    here = build("gru4rec", "duet_no_swa", SPLIT.n_items)
+    there = on(DEVICE, here)
+    assert torch.equal(by_user(split, split.test).cpu(), by_user(SPLIT, SPLIT.test))
+    for control in (shuffled, stale, constant):
+        got, right = control(there, split)(split.test), control(here, SPLIT)(SPLIT.test)
+        for a, b in zip(pytree.tree_leaves(got), pytree.tree_leaves(right), strict=True):
+            assert a.device.type == DEVICE
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-4, atol=1e-4)
+        assert 0 < evaluate(there, split, control(there, split)).metrics["auc"] < 1
+
+
+def own_rows_on_both() -> tuple[OwnRows, OwnRows]:
+    """The same rows on the CPU and on the device; a GPU draws other negatives from the seed."""
+    rows = own_rows(SPLIT, 4, 4, seed=0, until="test")
+    return rows, OwnRows(*(part.to(DEVICE) for part in rows))
+
+
+@pytest.mark.cuda
+def test_the_rows_of_users_on_the_device() -> None:
+    split = SPLIT.to(DEVICE)
+    rows, right = own_rows(split, 4, 4, seed=0, until="test"), own_rows_on_both()[0]
+    assert torch.equal(rows.history.cpu()[right.there], right.history[right.there])
+    assert torch.equal(rows.ids[..., 0].cpu()[right.there], right.ids[..., 0][right.there])
+    assert torch.equal(rows.there.cpu(), right.there)
+    user = torch.arange(1, 31, device=DEVICE).view(-1, 1, 1).expand_as(rows.ids[..., 1:])
+    assert not split.seen[user, rows.ids[..., 1:]][rows.there].any()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("backbone", ["din", "sasrec", "gru4rec"])
+def test_fine_tuning(backbone: str) -> None:
+    torch.manual_seed(0)
+    here = build(backbone, "base", SPLIT.n_items).eval()
+    with torch.no_grad():
+        here.items.weight.mul_(5)
+    there, (rows, moved) = on(DEVICE, here), own_rows_on_both()
+    layers = [*finetune_dynamic(here, rows, 0.01, [2]), *finetune_dynamic(there, moved, 0.01, [2])]
+    right, got = (pytree.tree_leaves(each) for each in layers)
+    for a, b in zip(got, right, strict=True):
+        assert a.device.type == DEVICE
+        torch.testing.assert_close(a.cpu(), b, rtol=0, atol=2e-3)  # Adam divides small by small
+    split, ids = SPLIT.to(DEVICE), sampled_candidates(SPLIT, "test")
+    scores = score(there, split.test, ids.to(DEVICE), own_layers(layers[1]))
+    torch.testing.assert_close(
+        scores.cpu(), score(here, SPLIT.test, ids, own_layers(layers[0])), rtol=0, atol=0.05
+    )
+
+    both = [Copies(here, 30, 0.01), Copies(there, 30, 0.01)]
+    for copies, own in zip(both, (rows, moved), strict=True):
+        copies.step(own)
+    asked = SPLIT.test.history.unsqueeze(1), ids.unsqueeze(1)
+    right, got = both[0].score(*asked), both[1].score(*(x.to(DEVICE) for x in asked))
+    assert got.device.type == DEVICE
+    torch.testing.assert_close(got.cpu(), right, rtol=0, atol=0.05)
+    found = finetune_all(there, split, SHORT, seed=0)
+    assert set(found.metrics) == set(evaluate(there, split).metrics)
+    assert 0 < found.metrics["auc"] < 1
+
+
+@pytest.mark.cuda
+def test_with_the_last_ten_the_test_is_the_validation() -> None:
+    split = cut(small_data.interactions(6, clicks=(13, 20)), "last-10").to(DEVICE)
+    assert split.valid is split.test
+    assert split.test.target.device.type == DEVICE
 
 
 @pytest.mark.cuda

@@ -78,11 +78,40 @@ def test_a_device_is_moved_by_its_own_layer_alone(way):
     assert moved.tolist() == [False, False, True, False, False]
 
 
-def test_shared_layer_is_the_ordinary_layer():
-    x, _ = case()
+@pytest.mark.parametrize("n", [B, N_IN, 1])  # also as many devices as inputs: no row is a device
+@pytest.mark.parametrize("way", WAYS)
+def test_shared_layer_is_the_ordinary_layer(way, n):
+    x = torch.randn(n, C, N_IN, dtype=torch.float64)
     ordinary = nn.Linear(N_IN, N_OUT, dtype=torch.float64)
     shared = Layer(ordinary.weight.T, ordinary.bias)
-    torch.testing.assert_close(linear_batched(x, shared), ordinary(x))
+    torch.testing.assert_close(way(x, shared), ordinary(x))
+
+
+@pytest.mark.parametrize("n", [B, N_IN, 1])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_shared_weight_and_a_bias_of_each_device(way, n):
+    x, layer = case()
+    x = x[:1].detach().expand(n, -1, -1).clone().requires_grad_()
+    weight = layer.weight[0].detach().requires_grad_()
+    bias = torch.randn(n, N_OUT, dtype=torch.float64, requires_grad=True)
+
+    def by_devices(x: Tensor, layer: Layer) -> Tensor:
+        module = nn.Linear(N_IN, N_OUT, bias=False, dtype=torch.float64)
+        given = {"weight": layer.weight.T}
+        each = [functional_call(module, given, (x[b],)) + layer.bias[b] for b in range(n)]
+        return torch.stack(each)
+
+    ours, right = (value_and_gradients(f, x, Layer(weight, bias)) for f in (way, by_devices))
+    for a, b in zip(ours, right, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_layers_of_other_devices_are_refused(way):
+    x, layer = case()
+    for wrong in (Layer(layer.weight[:2], layer.bias), Layer(layer.weight, layer.bias[:2])):
+        with pytest.raises(RuntimeError):
+            way(x, wrong)
 
 
 @pytest.mark.parametrize("way", WAYS)

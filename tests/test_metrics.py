@@ -29,6 +29,45 @@ def test_auc_and_user_auc_ask_different_questions() -> None:
     assert metrics.auc(scores) == pytest.approx(3 / 4)  # 0.2 does not beat 0.8
 
 
+def with_ties(sessions: int = 40, candidates: int = 12) -> torch.Tensor:
+    """Scores in steps of 0.1: many are equal."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(sessions, candidates, generator=generator).round(decimals=1)
+
+
+def test_auc_shares_are_a_double_loop() -> None:
+    scores = with_ties()
+    beats, beaten = metrics.auc_shares(scores)
+    right, wrong = scores[:, 0].tolist(), scores[:, 1:].tolist()
+
+    def share(pairs: list[tuple[float, float]]) -> float:
+        return sum((r > w) + 0.5 * (r == w) for r, w in pairs) / len(pairs)
+
+    for n in range(len(scores)):
+        every_wrong = [(right[n], w) for row in wrong for w in row]
+        every_right = [(r, w) for w in wrong[n] for r in right]
+        assert beats[n].item() == pytest.approx(share(every_wrong), abs=1e-12)
+        assert beaten[n].item() == pytest.approx(share(every_right), abs=1e-12)
+
+
+def test_the_mean_of_either_share_is_the_auc() -> None:
+    scores = with_ties()
+    labels = torch.zeros(scores.shape)
+    labels[:, 0] = 1
+    expected = roc_auc_score(labels.flatten(), scores.flatten())
+    for part in metrics.auc_shares(scores):
+        assert part.shape == (40,)
+        assert part.mean().item() == pytest.approx(expected, abs=1e-12)
+    assert metrics.auc(scores) == pytest.approx(expected, abs=1e-12)
+
+
+def test_auc_shares_by_hand() -> None:
+    beats, beaten = metrics.auc_shares(SCORES)
+    torch.testing.assert_close(beats * 6, torch.tensor([6.0, 1.0, 4.5]).double())
+    # Of the right 0.9, 0.2, 0.6: above 0.1 are 3 and above 0.5 are 2; 2 and 2; 1.5 and 1.
+    torch.testing.assert_close(beaten * 6, torch.tensor([5.0, 4.0, 2.5]).double())
+
+
 def test_user_auc_by_hand() -> None:
     torch.testing.assert_close(metrics.user_auc(SCORES), torch.tensor([1.0, 0.0, 0.25]))
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duetlib.backbones import BACKBONES
+from duetlib.backbones import BACKBONES, DIN, click_mask
 from duetlib.dynamic import Layer
 from duetlib.hypernetwork import TwoLayerGenerator
-from duetlib.ppg import FROM_DEVICE, PPG, n_generated, ppg_loss
-from duetlib.umn import build
+from duetlib.metrics import count_parameters
+from duetlib.ppg import FROM_DEVICE, PPG, MeanNeck, n_generated, ppg_loss
+from duetlib.umn import UniversalMetaNetwork, build
 
 B, L, D = 3, 4, 5
 SHAPES = ((4, 6), (6, 2))  # all numbers different, so that a swapped axis shows
@@ -164,7 +165,11 @@ def moved_by_one_step(method: str, **settings) -> dict[str, bool]:
     return {name: not torch.equal(p, before[name]) for name, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize("settings", [{}, {"form": "dense"}, {"n_generators": 3}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"form": "dense"}, {"n_generators": 3}, {"neck": "mean"}, {"neck": "state"}],
+    ids=str,
+)
 def test_every_generator_parameter_is_registered_and_trains(settings):
     model = build("sasrec", "duet_no_swa", n_items=30, **settings)
     generators = {
@@ -175,6 +180,7 @@ def test_every_generator_parameter_is_registered_and_trains(settings):
     assert generators <= set(model.state_dict())
     moved = moved_by_one_step("duet_no_swa", **settings)
     of_the_ppg = {name: yes for name, yes in moved.items() if name.startswith("source.")}
+    assert any(".neck." in name for name in of_the_ppg) == ("neck" not in settings)
     assert generators <= set(of_the_ppg) and all(of_the_ppg.values()), of_the_ppg
 
 
@@ -256,7 +262,100 @@ def test_size_of_the_download(backbone, P):
     assert sum(part[0].numel() for layer in layers for part in layer) == P
 
 
+# --- cheaper necks --------------------------------------------------------------------------------
+
+
+def test_the_mean_neck_is_a_mean_over_real_clicks():
+    clicks, mask = some_clicks()
+    clicks = torch.where(mask.unsqueeze(-1), clicks, 100.0)  # what stands at padding is not read
+    got = MeanNeck(D)(clicks, mask)
+    for b in range(B):
+        real = clicks[b, mask[b]].numpy()
+        np.testing.assert_allclose(got[b].numpy(), sum(real) / len(real), atol=1e-12)
+    assert MeanNeck(D)(clicks, torch.zeros_like(mask)).tolist() == [[0.0] * D] * B
+
+
+def test_the_mean_neck_forgets_the_order_and_has_nothing_to_train():
+    ppg = small_ppg(neck="mean")
+    one = torch.randn(1, L, D, dtype=torch.float64)
+    clicks, mask = torch.cat([one, one.flip(1), one + 1]), torch.ones(3, L, dtype=torch.bool)
+    layers = ppg(clicks, mask)
+    assert rows_equal(layers, 0, 1)
+    assert not rows_equal(layers, 0, 2)
+    assert count_parameters(ppg.neck) == 0
+    assert count_parameters(small_ppg()) - count_parameters(ppg) == 2 * 3 * D * (D + 1)  # a GRU
+
+
+def test_the_state_neck_hands_on_what_it_is_given():
+    ppg, state = small_ppg(neck="state"), torch.randn(B, D, dtype=torch.float64)
+    codes = ppg.codes(*some_clicks(), state)
+    layers = ppg(*some_clicks(), state)
+    for b in range(B):
+        for n, (n_in, _) in enumerate(SHAPES):
+            adjust = ppg.adjust[n]
+            e = (adjust.weight @ state[b] + adjust.bias).detach().numpy()
+            np.testing.assert_allclose(codes[n][b].detach().numpy(), e, atol=1e-12)
+            K = naive_K(ppg.generators[n], e)
+            np.testing.assert_allclose(layers[n].weight[b].detach().numpy(), K[:n_in], atol=1e-10)
+            np.testing.assert_allclose(layers[n].bias[b].detach().numpy(), K[n_in], atol=1e-10)
+    assert count_parameters(ppg.neck) == 0
+
+
+def test_the_state_neck_wants_a_state():
+    ppg = small_ppg(neck="state")
+    for call in (ppg, ppg.codes):
+        with pytest.raises(ValueError, match="neck='state' reads the backbone's state"):
+            call(*some_clicks())
+
+
+def state_model(backbone: str) -> UniversalMetaNetwork:
+    torch.manual_seed(0)
+    model = build(backbone, "duet_no_swa", n_items=20, neck="state").double()
+    with torch.no_grad():
+        model.items.weight.mul_(10)
+    return model
+
+
+HISTORY = torch.tensor([[3, 7, 1, 0], [5, 2, 9, 4], [11, 0, 0, 0]])
+CANDIDATES = torch.tensor([[2, 9, 12], [1, 3, 7], [6, 5, 14]])
+
+
+@pytest.mark.parametrize("backbone", ["din", "sasrec", "gru4rec"])
+def test_the_backbones_own_state_makes_the_layers(backbone):
+    """Device by device, without padding; DIN's state is the interest as the last click sees it."""
+    model = state_model(backbone)
+    layers = model.layers(HISTORY)
+    for b, length in enumerate((3, 4, 1)):
+        clicks = model.items(HISTORY[b : b + 1, :length])
+        last = clicks[:, -1:] if isinstance(model.backbone, DIN) else clicks[:, :0]
+        state = model.backbone(clicks, click_mask(HISTORY[b : b + 1, :length]), last)[:, 0]
+        for got, right in zip(layers, model.source(clicks, None, state), strict=True):
+            torch.testing.assert_close(got.weight[b], right.weight[0])
+            torch.testing.assert_close(got.bias[b], right.bias[0])
+
+
+@pytest.mark.parametrize("neck", ["mean", "state"])
+@pytest.mark.parametrize("backbone", ["din", "sasrec", "gru4rec"])
+def test_cloud_and_device_together_are_the_forward_pass_with_every_neck(backbone, neck):
+    torch.manual_seed(0)
+    model = build(backbone, "duet", n_items=20, neck=neck).double()
+    with torch.no_grad():
+        model.items.weight.mul_(10)
+    logits = model(HISTORY, CANDIDATES)
+    torch.testing.assert_close(model.rank(HISTORY, CANDIDATES, model.layers(HISTORY)), logits)
+
+
+@pytest.mark.parametrize("neck", ["mean", "state"])
+def test_cheaper_necks_on_meta(neck):
+    with torch.device("meta"):
+        model = build("din", "duet", n_items=20, neck=neck)
+        out = model(torch.ones(512, 30, dtype=torch.long), torch.ones(512, 7, dtype=torch.long))
+    assert out.device.type == "meta" and out.shape == (512, 7)
+
+
 def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="neck 'lstm' is not 'gru', 'mean' or 'state'"):
+        PPG(D, SHAPES, neck="lstm")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="form 'deep' is not"):
         PPG(D, SHAPES, form="deep")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="N_p"):
@@ -271,3 +370,14 @@ def test_same_on_cuda():
     for a, b in zip(here, there, strict=True):
         torch.testing.assert_close(a.weight, b.weight.cpu())
         torch.testing.assert_close(a.bias, b.bias.cpu())
+
+
+@pytest.mark.parametrize("backbone", ["din", "sasrec", "gru4rec"])
+def test_the_state_is_that_of_the_history_with_one_candidate_too(backbone: str) -> None:
+    model = state_model(backbone)
+    torch.testing.assert_close(model(HISTORY, CANDIDATES[:, :1]), model(HISTORY, CANDIDATES)[:, :1])
+
+
+def test_a_state_of_another_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="neck='state' reads D numbers, but din_concat"):
+        build("din_concat", "duet", n_items=20, neck="state")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -221,6 +222,18 @@ def test_moving_and_indexing_keep_rows_together() -> None:
     assert len(split.train[2:5].to("cpu")) == 3
 
 
+def test_earlier_and_later_sessions_together_are_in_order_of_time() -> None:
+    data = interactions(8, 25, (5, 15))
+    split = leave_last_out(data, n_valid=2, length=6)
+    train, valid, _ = by_loop(data, 1, 2, 6)
+    expected = [row for user in range(1, 9) for row in train + valid if row[0] == user]
+    assert as_rows(split.train.then(split.valid), 6) == expected
+    assert as_rows(split.train, 6) == train  # neither has changed
+    mixed = split.valid[torch.arange(len(split.valid)).view(-1, 2).flip(0).flatten()]
+    assert mixed.user[0] == 8
+    assert as_rows(split.train.then(mixed), 6) == expected  # whatever the order of users was
+
+
 def test_a_million_clicks_take_seconds() -> None:
     n_users, n_items = 6040, 3416  # of MovieLens-1M after its 5-core
     rng = np.random.default_rng(0)
@@ -235,3 +248,10 @@ def test_a_million_clicks_take_seconds() -> None:
     assert time.process_time() - started < 12  # CPU seconds, about three on an ordinary machine
     assert len(drawn) == len(split.train) == len(data) - 3 * n_users
     assert fixed.shape == (n_users, 100)
+
+
+def test_where_the_test_is_the_validation_it_stays_so_when_moved() -> None:
+    split = leave_last_out(interactions(6, 30), n_valid=0)
+    same = replace(split, valid=split.test).to("cpu")
+    assert same.valid is same.test
+    assert split.to("cpu").valid is not split.to("cpu").test

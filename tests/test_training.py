@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from duetlib import training
 from duetlib.dynamic import Layer
 from duetlib.ppg import ppg_loss
-from duetlib.sessions import Negatives, Split, leave_last_out
+from duetlib.sessions import Negatives, Sessions, Split, leave_last_out
 from duetlib.training import (
     TABLE_5,
     Result,
@@ -29,6 +29,7 @@ from duetlib.training import (
     Trainer,
     bce_loss,
     evaluate,
+    evaluation,
     full_ranks,
     sampled_candidates,
     score,
@@ -373,6 +374,32 @@ def test_trained_trains_once(trainings: list[str], tmp_path: Path) -> None:
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
 
 
+def test_trained_goes_on_where_it_was_killed(
+    trainings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = trained("gru4rec", "duet", SPLIT, SHORT, seed=1)
+    monkeypatch.setenv("DUET_CACHE", str(tmp_path / "killed"))
+    n_batches = -(-len(SPLIT.train) // SHORT.sessions)
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut_after(2 * n_batches + 1, patch)
+        trained("gru4rec", "duet", SPLIT, SHORT, seed=1)
+    assert [path.suffix for path in (tmp_path / "killed").iterdir()] == [".unfinished"]
+
+    run_epoch, epochs = Trainer.run_epoch, []
+    monkeypatch.setattr(
+        Trainer, "run_epoch", lambda run, bar=None: (epochs.append(run.epoch), run_epoch(run))
+    )
+    model, resumed = trained("gru4rec", "duet", SPLIT, SHORT, seed=1)
+    assert epochs == [2, 3]  # counted from 0: two had been done
+    assert len(trainings) == 3
+    assert (resumed.history, resumed.metrics) == (whole.history, whole.metrics)
+    assert resumed.users == whole.users
+    assert [path.suffix for path in (tmp_path / "killed").iterdir()] == [".safetensors"]
+    again, kept = trained("gru4rec", "duet", SPLIT, SHORT, seed=1)
+    assert (len(trainings), kept) == (3, resumed)
+    assert torch.equal(again.items.weight, model.items.weight)
+
+
 def with_length(length: int) -> Split:
     return leave_last_out(small_data.interactions(), length=length)
 
@@ -430,7 +457,7 @@ def test_the_code_that_decides_is_hashed(tmp_path: Path) -> None:
     hash_there = type(training.code_hash)(training.code_hash.__code__, copied)
     before = hash_there()
     assert before == training.code_hash()
-    names = "sessions backbones dynamic hypernetwork ppg swa umn training metrics".split()
+    names = "sessions backbones dynamic hypernetwork ppg swa controls umn training metrics".split()
     for name in names:
         file = tmp_path / f"{name}.py"
         was = file.read_bytes()
@@ -486,6 +513,84 @@ def test_score_is_the_model_in_batches() -> None:
         model(SPLIT.test.history[i : i + 1], ids[i : i + 1])[0] for i in range(len(SPLIT.test))
     ]
     torch.testing.assert_close(in_sevens, torch.stack(one_by_one), rtol=0, atol=1e-6)
+
+
+def test_scores_and_ranks_with_other_layers() -> None:
+    """Each session's device gets the layers that it is told, not those of its own clicks."""
+    model, ids = fresh().eval(), sampled_candidates(SPLIT, "test")
+    with torch.no_grad():
+        model.items.weight.mul_(10)  # as wide as those of a trained model: layers make a difference
+    asked: list[int] = []
+
+    def of_the_next(part: Sessions) -> Sequence[Layer]:
+        asked.append(len(part))
+        return model.layers(SPLIT.test.history[part.user % 30])  # users' sessions are in order
+
+    scores = score(model, SPLIT.test, ids, of_the_next, batch=7)
+    assert asked == [7, 7, 7, 7, 2]
+    ranks = full_ranks(model, SPLIT.test, SPLIT.seen, of_the_next)
+    found = evaluate(model, SPLIT, of_the_next)
+    every = torch.arange(SPLIT.n_items + 1).unsqueeze(0)
+    for row in range(30):
+        other = (row + 1) % 30
+        layers = model.layers(SPLIT.test.history[other : other + 1])
+        history = SPLIT.test.history[row : row + 1]
+        with torch.no_grad():
+            one = model.rank(history, ids[row : row + 1], layers)[0]
+            of_all = model.rank(history, every, layers)[0]
+        torch.testing.assert_close(scores[row], one, rtol=1e-5, atol=1e-5)
+        unseen = of_all[~SPLIT.seen[row + 1]]
+        assert ranks[row].item() == 1 + (unseen > of_all[SPLIT.test.target[row]]).sum().item()
+    assert found.metrics["auc"] == pytest.approx(training.metrics.auc(scores), abs=1e-12)
+    own = evaluate(model, SPLIT).users
+    for name, rank in (("ndcg10", training.metrics.rank_of_target(scores)), ("ndcg10_full", ranks)):
+        assert found.users[name] == training.metrics.ndcg(rank).tolist()
+        assert found.users[name] != own[name]
+
+
+def test_each_users_part_in_the_metrics_is_a_loop() -> None:
+    """Three sessions a user, in no order: users' means come in order of their ids."""
+    generator = torch.Generator().manual_seed(0)
+    user = torch.tensor([3, 1, 2] * 3)[torch.randperm(9, generator=generator)]
+    scores = torch.randn(9, 21, generator=generator).round(decimals=1)
+    full = torch.randint(1, 30, (9,), generator=generator).float()
+    found = evaluation(scores, full, user)
+    assert set(found.metrics) == FULL_METRICS
+    assert set(found.users) == FULL_METRICS | {"auc_of_wrong"}
+    wrong = scores[:, 1:]
+    by_user: dict[str, list[float]] = {name: [] for name in found.users}
+    for u in (1, 2, 3):
+        rows: dict[str, list[float]] = {name: [] for name in found.users}
+        for r in (user == u).nonzero()[:, 0].tolist():
+            right = scores[r, 0]
+
+            def half(above: Tensor, tied: Tensor) -> float:
+                return (above.double() + tied.double() / 2).mean().item()
+
+            rows["auc"].append(half(wrong < right, wrong == right))
+            every, mine = scores[:, :1], wrong[r]  # [9, 1] and [20]
+            rows["auc_of_wrong"].append(half(every > mine, every == mine))
+            rows["user_auc"].append(half(wrong[r] < right, wrong[r] == right))
+            rank = 1 + 20 * half(wrong[r] > right, wrong[r] == right)
+            for suffix, place in (("", rank), ("_full", full[r].item())):
+                rows[f"hr10{suffix}"].append(float(place <= 10))
+                rows[f"ndcg10{suffix}"].append((place <= 10) / math.log2(1 + place))
+        for name, values in rows.items():
+            by_user[name].append(sum(values) / 3)
+    for name, values in by_user.items():
+        assert found.users[name] == pytest.approx(values, abs=1e-6), name
+        metric = "auc" if name == "auc_of_wrong" else name
+        assert found.metrics[metric] == pytest.approx(sum(values) / 3, abs=1e-6), name
+
+
+def test_users_come_from_every_way_to_evaluate() -> None:
+    result = train(fresh(), SPLIT, replace(SHORT, max_epochs=1))
+    assert {name: len(values) for name, values in result.users.items()} == dict.fromkeys(
+        FULL_METRICS | {"auc_of_wrong"}, 30
+    )
+    for name, values in result.users.items():
+        metric = result.metrics[name.removesuffix("_of_wrong")]
+        assert sum(values) / 30 == pytest.approx(metric, abs=1e-9), name
 
 
 def test_test_and_validation_negatives_are_fixed_and_differ() -> None:
