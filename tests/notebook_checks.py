@@ -23,6 +23,7 @@ EQUATIONS: dict[str, tuple[int, ...]] = {
     "03": (2,),
     "04": (5, 6, 7),
     "05": (8, 9),
+    "06": (),
     "09": (),
 }
 MIME = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}
