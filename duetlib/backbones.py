@@ -114,7 +114,7 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.norm_1, self.norm_2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query, self.key_value = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
-        self.feed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.feed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, dim))
 
     def forward(self, x: Tensor, ask: Tensor | None = None) -> Tensor:
         """States after the block, of every click or of one click of each history.
@@ -125,20 +125,20 @@ class AttentionBlock(nn.Module):
         Returns:
             `[B, L, D]`, or `[B, 1, D]`.
         """
-        normed = self.norm_1(x)
-        k, v = self.key_value(normed).chunk(2, dim=-1)
+        seen = asks = self.norm_1(x)
         place = torch.arange(x.shape[1], device=x.device)
         if ask is None:
             hide = place > place.unsqueeze(1)  # [L, L] what comes later
         else:
-            rows = torch.arange(len(x), device=x.device).unsqueeze(1)
-            x, normed = x[rows, ask], normed[rows, ask]  # [B, 1, D]
-            hide = place > ask.unsqueeze(2)  # [B, 1, L]
+            x = x[torch.arange(len(x), device=x.device).unsqueeze(1), ask]  # [B, 1, D]
+            asks, hide = self.norm_1(x), place > ask.unsqueeze(2)  # hide [B, 1, L]
         bias = x.new_zeros(hide.shape).masked_fill(hide, float("-inf"))
-        q, scale = self.query(normed), x.shape[-1] ** -0.5
-        scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)  # [B, Q, L]
-        attention = torch.softmax(scores, dim=-1)
-        y = torch.baddbmm(x, attention, v)
+        # No key and no value is built: q (W_k x) is (q W_k) x, and a weighted mean of values is the
+        # value of the weighted mean. The key's bias adds the same to all scores, which is nothing.
+        W_k, W_v = self.key_value.weight.chunk(2)
+        q = self.query(asks) @ (W_k * x.shape[-1] ** -0.5)
+        attention = torch.softmax(torch.baddbmm(bias, q, seen.transpose(1, 2)), dim=-1)  # [B, Q, L]
+        y = x + F.linear(attention @ seen, W_v, self.key_value.bias[len(W_k) :])
         return y + self.feed(self.norm_2(y))
 
 
@@ -160,18 +160,15 @@ class DIN(Backbone):
 
     def interest(self, clicks: Tensor, mask: Tensor, items: Tensor) -> Tensor:
         """`[B, C, D]` the history as each candidate sees it."""
-        # (click ∘ item) V, for every pair, without building the pairs: the item goes into V first.
-        keyed = items.unsqueeze(2) * self.of_product.T  # [B, C, H, D]
-        pairs = keyed.flatten(1, 2) @ clicks.transpose(1, 2)  # [B, C·H, L]
-        pairs = pairs.unflatten(1, (-1, self.of_product.shape[1]))  # [B, C, H, L]
-        hidden = (
-            pairs
-            + self.of_item(items).unsqueeze(-1)  # [B, C, H, 1]
-            + self.of_click(clicks).transpose(1, 2).unsqueeze(1)  # [B, 1, H, L]
-        )
-        weight = torch.einsum("bchl,h->bcl", F.relu(hidden), self.out.weight[0]) + self.out.bias
-        weight = weight * mask.unsqueeze(1) / mask.sum(1).clamp(min=1)[:, None, None]
-        return weight @ clicks
+        # (click ∘ item) V + click U, for every pair, without building the pairs: the item goes into
+        # V first.
+        keyed = self.of_click.weight + items.unsqueeze(2) * self.of_product.T  # [B, C, H, D]
+        of_item = self.of_item(items).flatten(1).unsqueeze(1)  # [B, 1, C·H]
+        hidden = torch.baddbmm(of_item, clicks, keyed.flatten(1, 2).transpose(1, 2))  # [B, L, C·H]
+        hidden = F.relu(hidden, inplace=True).unflatten(2, keyed.shape[1:3])  # [B, L, C, H]
+        weight = self.out(hidden).squeeze(-1)  # [B, L, C]
+        weight = weight * (mask / mask.sum(1, keepdim=True).clamp(min=1)).unsqueeze(2)
+        return weight.transpose(1, 2) @ clicks
 
     def forward(self, clicks: Tensor, mask: Tensor, items: Tensor) -> Tensor:
         """`[B, C, D]`; see `Backbone.forward`."""

@@ -161,15 +161,18 @@ class Negatives:
     """
 
     def __init__(self, seen: Tensor):
-        self.count = (~seen).sum(1)  # [n_users + 1]
+        parts = seen.split(
+            64
+        )  # a sort needs eight bytes for each of its places: a few users at once
+        self.count = torch.cat([(~part).sum(1) for part in parts])  # [n_users + 1]
         full = (self.count[1:] == 0).nonzero()  # row 0 is nobody
         if len(full):
             raise ValueError(f"user {int(full[0]) + 1} has every item: there are no negatives")
         width = int(self.count.max())
+        self.unseen = torch.empty(len(seen), width, dtype=torch.int32, device=seen.device)
         # A stable sort of a boolean row brings the unseen items (False) to the front, in order.
-        self.unseen = (
-            seen.to(torch.uint8).sort(dim=1, stable=True).indices[:, :width].to(torch.int32)
-        )
+        for unseen, part in zip(self.unseen.split(64), parts, strict=True):
+            unseen.copy_(part.to(torch.uint8).sort(dim=1, stable=True).indices[:, :width])
 
     def draw(self, user: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """`n` unseen items for each user, with replacement: for training, anew each epoch.

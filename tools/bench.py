@@ -2,19 +2,25 @@
 
 One process, one thread, CPU time. Variants that are compared take turns within every round, so that
 a machine that grows slower meanwhile does so for all of them. Times are medians over rounds, and
-ratios are medians of each round's ratio. All that was measured goes to `results/bench.jsonl`, a
-JSON object a line, in place of what an earlier run had written there.
+ratios are medians of each round's ratio. How cost grows is measured in a process of its own for
+each size, since a process's peak of memory never falls. All that was measured goes to
+`results/bench.jsonl`, a JSON object a line, in place of what an earlier run had written there. A
+busy machine is no reason to refuse: its load stands in every record.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
+import re
+import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +49,26 @@ Row = dict[str, Any]
 SIZES = (1, 16, 64, 512, 4096)  # B
 DIM, LATENT, LENGTH = 32, 64, 30  # D, Z, L
 N_USERS, N_ITEMS = 943, 1349  # of MovieLens-100k after its 5-core; the clicks are random
-SESSIONS = 205  # with 5 candidates each: 1,025 rows a batch
+DATA = 10_000  # sessions to train on
+SESSIONS = (205, 512)  # with 5 candidates each: 1,025 and 2,560 rows a batch
 LINEAR: dict[str, Linear] = {
     "loop": linear_loop,
     "batched": linear_batched,
     "grouped": linear_grouped,
 }
-BACKBONES, METHODS = ("sasrec", "din", "gru4rec"), ("base", "duet_no_swa", "duet")
+BACKBONES = ("sasrec", "din", "gru4rec")
+TRAINED: dict[str, tuple[str, dict[str, Any]]] = {  # method, and settings of the PPG
+    "base": ("base", {}),
+    "DUET, N_p = 1": ("duet_no_swa", {}),
+    "DUET, N_p = 5": ("duet", {}),
+    "DUET, N_p = 1, neck mean": ("duet_no_swa", {"neck": "mean"}),
+    "DUET, N_p = 1, neck state": ("duet_no_swa", {"neck": "state"}),
+}
+GROWTH: dict[str, tuple[int, ...]] = {
+    "sessions in a batch": (128, 512, 2048),
+    "sessions in the data": (10_000, 30_000, 100_000),
+    "items": (1_000, 10_000, 100_000),
+}
 
 
 def cpu_seconds(work: Work, calls: int) -> float:
@@ -177,25 +196,29 @@ def generation(size: int, rounds: int) -> list[Row]:
     return rows
 
 
-def random_split() -> Split:
-    """Random sessions of the size of MovieLens-100k; every history is full, the dearest case."""
-    history = torch.randint(1, N_ITEMS + 1, (10_000, LENGTH))
-    target, user = (
-        torch.randint(1, N_ITEMS + 1, (10_000,)),
-        torch.randint(1, N_USERS + 1, (10_000,)),
-    )
+def random_split(n_sessions: int | None = None, n_items: int = N_ITEMS) -> Split:
+    """Random sessions, as wide as MovieLens-100k; every history is full, the dearest case."""
+    n_sessions = n_sessions or DATA
+    history = torch.randint(1, n_items + 1, (n_sessions, LENGTH))
+    target = torch.randint(1, n_items + 1, (n_sessions,))
+    user = torch.randint(1, N_USERS + 1, (n_sessions,))
     sessions = Sessions(history, target, user)
-    seen = torch.rand(N_USERS + 1, N_ITEMS + 1) < 0.08
+    seen = torch.zeros(N_USERS + 1, n_items + 1, dtype=torch.bool)
+    seen[user, target] = True
     seen[:, PAD] = True
     few = sessions[:200]
-    return Split(sessions, few, few, N_USERS, N_ITEMS, seen, "random", "")
+    return Split(sessions, few, few, N_USERS, n_items, seen, "random", "")
 
 
 class Step:
-    """One training step of a model, and the pieces that it is made of."""
+    """One training step of a model, and the pieces that it is made of.
 
-    def __init__(self, backbone: str, method: str, split: Split, sessions: int = SESSIONS):
-        self.model: UniversalMetaNetwork = build(backbone, method, split.n_items)
+    Args:
+        backbone, method, ppg: as in `umn.build`. split: to draw from. sessions: B.
+    """
+
+    def __init__(self, backbone: str, method: str, split: Split, sessions: int, **ppg: Any):
+        self.model: UniversalMetaNetwork = build(backbone, method, split.n_items, **ppg)
         config = TrainConfig(batch_size=sessions * 5)
         self.trainer = Trainer(self.model, split, config)
         self.data, self.generator = split.train, torch.Generator().manual_seed(0)
@@ -230,51 +253,99 @@ class Step:
             return apply_layers(features, layers)
 
         backbone_leaves = [clicks, *model.backbone.parameters()]
-        if model.backbone(clicks, mask, items).shape[1] > 1:
+        if features.shape[1] > 1:
             backbone_leaves.append(items)
         self.whole()  # leaves gradients for the optimiser
         return {
             "backbone": with_backward(lambda: model.backbone(clicks, mask, items), backbone_leaves),
             "neck": with_backward(lambda: ppg.neck(clicks, mask), [clicks, *ppg.neck.parameters()]),
-            "generator and dynamic layers": with_backward(dynamic, [shared, features, *own]),
+            "generators and dynamic layers": with_backward(dynamic, [shared, features, *own]),
             "data": self.draw,
             "optimiser": self.trainer.optimizers[0].step,
         }
 
 
-def training(rounds: int) -> list[Row]:
+def training(sessions: int, rounds: int) -> list[Row]:
     """Rows (one history with one candidate) per CPU second, of whole training steps."""
     split = random_split()
-    steps = {(b, m): Step(b, m, split) for b in BACKBONES for m in METHODS}
-    works: dict[str, Work] = {f"{b} {m}": step.whole for (b, m), step in steps.items()}
+    steps = {
+        (backbone, name): Step(backbone, method, split, sessions, **ppg)
+        for backbone in BACKBONES
+        for name, (method, ppg) in TRAINED.items()
+    }
+    works: dict[str, Work] = {f"{b}: {name}": step.whole for (b, name), step in steps.items()}
     times = measure(works, rounds)
     rows = []
-    for name, seconds in times.items():
-        base = f"{name.split()[0]} base"
+    for backbone, name in steps:
+        seconds = times[f"{backbone}: {name}"]
         median = statistics.median(seconds)
         rows.append(
             {
-                "part": "training",
-                "B": SESSIONS,
+                "part": f"training, {5 * sessions:,} rows a batch",
+                "B": sessions,
+                "backbone": backbone,
                 "variant": name,
                 "ms": 1e3 * median,
-                "rows_per_cpu_second": round(5 * SESSIONS / median),
-                "faster": ratio(times, base, name),
+                "rows_per_cpu_second": round(5 * sessions / median),
+                "times_base": 1 / ratio(times, f"{backbone}: base", f"{backbone}: {name}"),
+                "times_gru_neck": 1
+                / ratio(times, f"{backbone}: DUET, N_p = 1", f"{backbone}: {name}"),
             }
         )
     return rows
 
 
-def shares(rounds: int) -> list[Row]:
-    """What part of a step of SASRec with a PPG goes into what."""
-    step = Step("sasrec", "duet_no_swa", random_split())
+def shares(backbone: str, rounds: int) -> list[Row]:
+    """What part of a DUET step (N_p = 5) goes into what."""
+    step = Step(backbone, "duet", random_split(), SESSIONS[0])
     times = measure({"whole": step.whole, **step.pieces()}, rounds)
     share = {name: 1 / ratio(times, "whole", name) for name in times if name != "whole"}
     share["embeddings, loss and the rest"] = 1 - sum(share.values())
-    return [
-        {"part": "share of a step", "B": SESSIONS, "variant": name, "share": part}
-        for name, part in share.items()
-    ]
+    part = {"part": "share of a step", "B": SESSIONS[0], "backbone": backbone}
+    return [{**part, "variant": name, "share": value} for name, value in share.items()]
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text())):
+        return int(found[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def grown(axis: str, size: int) -> Row:
+    """The CPU time of a row, and the peak of memory, in an epoch of SASRec with DUET (N_p = 5).
+
+    Args:
+        axis: what is made larger, one of `GROWTH`; all else stays at the middle of the three sizes,
+            but for the data, which stay at the smallest. size: how large.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    before = peak_mb()
+    split = random_split(
+        n_sessions=size if axis == "sessions in the data" else DATA,
+        n_items=size if axis == "items" else 10_000,
+    )
+    batch = size if axis == "sessions in a batch" else 512
+    trainer = Step("sasrec", "duet", split, batch).trainer
+    trainer.run_epoch()  # the first one sets things up
+    seconds = cpu_seconds(trainer.run_epoch, 1)
+    return {
+        "part": f"growth, {axis}",
+        "variant": f"{size:,}",
+        "size": size,
+        "us_a_row": 1e6 * seconds / (5 * len(split.train)),
+        "peak_mb": peak_mb() - before,
+    }
+
+
+def growth(axis: str, sizes: Sequence[int]) -> list[Row]:
+    """`grown` for each size, in a process of its own."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as pool:
+        return list(pool.map(grown, [axis] * len(sizes), sizes))
 
 
 def machine() -> str:
@@ -290,39 +361,60 @@ def print_tables(rows: Sequence[Row]) -> None:
     table = pd.DataFrame(rows)
     for part, group in table.groupby("part", sort=False):
         print(f"\n{part}")
-        if group["B"].nunique() > 1:
+        group = group.drop(columns="part").dropna(axis=1)
+        if "faster" in group:
             order = list(group["variant"].unique())  # the first is what others are compared with
             ms = group.pivot(index="B", columns="variant", values="ms")[order]
             faster = group.pivot(index="B", columns="variant", values="faster")[order[1:]]
-            wide = ms.add_suffix(" ms").join(faster.add_suffix(" times faster"))
-            print(wide.to_string(float_format=lambda value: f"{value:.3g}"))
-        else:
-            short = group.drop(columns=["part", "B"]).dropna(axis=1)
-            print(short.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+            group = ms.add_suffix(" ms").join(faster.add_suffix(" times faster")).reset_index()
+        group = group.drop(columns=["load", "size"], errors="ignore")
+        print(group.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
 
 
-def main(path: Path, sizes: Sequence[int] = SIZES, rounds: int = 15) -> None:
+def main(
+    path: Path,
+    sizes: Sequence[int] = SIZES,
+    rounds: int = 15,
+    larger: Mapping[str, Sequence[int]] = GROWTH,
+) -> None:
     """Measure all, print tables, write records.
 
     Args:
         path: where the records go. sizes: values of B. rounds: how often each variant is timed.
+        larger: the sizes of each axis of growth.
     """
     started = time.perf_counter()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows: list[Row] = []
+
+    def keep(some: list[Row]) -> None:
+        rows.extend({**row, "load": round(os.getloadavg()[0], 2)} for row in some)
+
     for work in (application, generation_and_application, generation):
         for size in sizes:
-            rows += work(size, rounds if size < 4096 else -(-rounds // 3))
-    rows += training(rounds) + shares(rounds)
-    where = {"machine": machine(), "load": os.getloadavg()[0], **provenance("cpu")}
+            keep(work(size, rounds if size < 4096 else -(-rounds // 3)))
+    for sessions in SESSIONS:
+        keep(training(sessions, rounds))
+    for backbone in BACKBONES:
+        keep(shares(backbone, rounds))
+    for axis, of_axis in larger.items():
+        keep(growth(axis, of_axis))
+    where = {"machine": machine(), **provenance("cpu")}
+    write_records(path, [{**row, **where} for row in rows])
+    print_tables(rows)
+    loads = [row["load"] for row in rows]
+    print(f"\n{where['machine']} CPUs, torch {where['torch']}, one thread")
+    print(f"load {min(loads)} to {max(loads)}; this run alone makes 1")
+    print(f"{len(rows)} records in {path}, {time.perf_counter() - started:.0f} s")
+
+
+def write_records(path: Path, rows: Sequence[Row]) -> None:
+    """All records at once, in place of the file's earlier ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    aside.write_text("".join(json.dumps({**row, **where}) + "\n" for row in rows))
+    aside.write_text("".join(json.dumps(row) + "\n" for row in rows))
     os.replace(aside, path)
-    print_tables(rows)
-    print(f"\n{where['machine']} CPUs, torch {where['torch']}, load {where['load']:.1f}")
-    print(f"{len(rows)} records in {path}, {time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -292,7 +292,9 @@ def pages(book: Path, executed: Path, config: dict[str, Any]) -> dict[str, str |
             out[path.name] = chapter_page(read_notebook(path), ran, known, url)
         else:
             text = path.read_text().replace("<!-- modules -->", api_table(api))
-            text = text.replace("<!-- chapters -->", chapter_list(chapters))
+            text = text.replace(
+                "<!-- chapters -->", chapter_list([p for p in chapters if p.name[:2].isdigit()])
+            )
             text = text.replace("<!-- references -->", "```{bibliography}\n:all:\n```")
             out[path.name] = enrich(text, known)
     out["run_times.md"] = run_times(runs)
