@@ -1,4 +1,4 @@
-"""From records to tables: means, spreads, and intervals that resample users and seeds together.
+"""From records to tables: means, spreads, and intervals that know of other users and other seeds.
 
 A run's AUC would have come out differently with other users, and with another seed. An interval
 that knows of one source alone is too narrow. Chapter 7.
@@ -7,13 +7,14 @@ that knows of one source alone is too narrow. Chapter 7.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .experiments import RunConfig, grid, key_of, unpack
+from .experiments import RunConfig, grid, key_of, load_records, unpack
 from .paper import TABLE_1
 
 Floats = NDArray[np.float64]
@@ -21,6 +22,18 @@ Floats = NDArray[np.float64]
 DRAWS = 4000  # of the bootstrap
 METHODS_OF_TABLE_1 = ("base", "finetune", "duet_no_swa", "duet")
 SETTINGS = {"form": "two_layer", "neck": "gru", "temperature": "tempered", "tau": 1.0}
+NEEDED = "dataset backbone method seed split core scheme n_p auc users config date commit device"
+NOT_MEASURED = "not measured"
+
+
+def recorded(name: str) -> pd.DataFrame:
+    """The records of one file as `load_records` gives them; none at all where there is no file."""
+    try:
+        records = load_records(name)
+    except FileNotFoundError:
+        records = pd.DataFrame()
+    columns = [*NEEDED.split(), *SETTINGS, "params", "device_params", "flops", "payload_bytes"]
+    return records.reindex(columns=list(dict.fromkeys([*records.columns, *columns])))
 
 
 def standard(records: pd.DataFrame, split: str = "leave-one-out") -> pd.DataFrame:
@@ -64,21 +77,32 @@ def share_matrix(runs: pd.DataFrame, metric: str, seeds: Sequence[int]) -> Float
     return np.stack([shares(by_seed[seed], metric) for seed in seeds])
 
 
-def resampled_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """`[draws]` means of `values [S, U]` over S seeds and U users, both drawn with replacement.
+@lru_cache(maxsize=2)
+def user_draws(n_users: int, draws: int, seed: int) -> Floats:
+    """`[draws, U]` how often each user is drawn when U users are drawn with replacement, over U."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(n_users, np.full(n_users, 1 / n_users), draws) / n_users
 
-    Draws from S seeds spread less than S new seeds would, by √((S - 1) / S): a lot, where there are
-    three. So the seeds' deviations from their mean are stretched by as much first. From one seed
-    nothing can be learnt of seeds: the interval is then one over users alone.
+
+def resampled_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
+    """`[draws]` means of `values [S, U]` as they might come out with other users and other seeds.
+
+    Users are many: they are drawn with replacement (Efron, 1979). Seeds are few, and three of them
+    drawn with replacement spread far too little. So the shift that other seeds would bring is drawn
+    from Student's t, as wide as the means of the S seeds say: with users all alike, the interval is
+    the t-interval. From one seed nothing can be learnt of seeds: it is then one over users alone.
+
+    The draws depend on S, U and `seed` alone, so that two calls with the same are paired.
     """
     n_seeds, n_users = values.shape
-    if n_seeds > 1:
-        mean = values.mean(0)
-        values = mean + (values - mean) * np.sqrt(n_seeds / (n_seeds - 1))
-    rng = np.random.default_rng(seed)
-    of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), draws) / n_seeds
-    of_users = rng.multinomial(n_users, np.full(n_users, 1 / n_users), draws) / n_users
-    return ((of_seeds @ values) * of_users).sum(1)
+    means = user_draws(n_users, draws, seed) @ values.mean(0)
+    if n_seeds == 1:
+        return means
+    rng = np.random.default_rng(seed + 1)
+    normal = rng.normal(size=(draws, n_seeds))
+    shift = normal - normal.mean(1, keepdims=True)  # weights that sum to zero
+    shift /= np.sqrt(n_seeds * rng.chisquare(n_seeds - 1, (draws, 1)))
+    return means + shift @ values.mean(1)  # shift @ means is t · s / √S
 
 
 class Difference(NamedTuple):
@@ -144,6 +168,9 @@ def differences(
         for backbone, method in groups
         if method != than and (backbone, than) in groups and (not methods or method in methods)
     ]
+    if methods:  # then in this order, backbone by backbone
+        first = list(dict.fromkeys(backbone for backbone, _ in groups))
+        pairs.sort(key=lambda pair: (first.index(pair[0]), [*methods].index(str(pair[1]))))
     rows = []
     for pair in pairs:
         found = difference(groups[pair], groups[pair[0], than], metric, len(pairs))
@@ -153,8 +180,54 @@ def differences(
     return pd.DataFrame(rows, columns=columns)
 
 
+def kept(
+    records: pd.DataFrame,
+    methods: Sequence[str],
+    whole: str = "duet_no_swa",
+    than: str = "base",
+    metric: str = "auc",
+) -> pd.DataFrame:
+    """The share of a method's gain over the base that others keep: 1 is all of it, 0 is the base.
+
+    Args:
+        records: of one data set and protocol (`standard`). methods: those that are asked about.
+        whole: the method whose gain is 1.
+
+    Returns:
+        A row for each backbone and method with `share`, `low`, `high`, `seeds`, and the `gain` of
+        the whole. All NaN where a record is missing, and the share where the gain is not above
+        zero: a share of nothing means nothing.
+    """
+    groups = dict(list(with_users(records).groupby(["backbone", "method"], sort=False)))
+    rows = []
+    for backbone in dict.fromkeys(records["backbone"]):
+        for method in methods:
+            row: dict[str, Any] = {"backbone": backbone, "method": method, "seeds": 0}
+            wanted = [(backbone, name) for name in (method, whole, than)]
+            if all(pair in groups for pair in wanted):
+                row |= _share([groups[pair] for pair in wanted], metric)
+            rows.append(row)
+    return pd.DataFrame(
+        rows, columns=["backbone", "method", "share", "low", "high", "seeds", "gain"]
+    )
+
+
+def _share(parts: Sequence[pd.DataFrame], metric: str) -> dict[str, Any]:
+    seeds = sorted(set.intersection(*(set(part["seed"]) for part in parts)))
+    if not seeds:
+        return {}
+    one, all_of_it, base = (share_matrix(part, metric, seeds) for part in parts)
+    part, gain = one - base, all_of_it - base  # [S, U]
+    row = {"seeds": len(seeds), "gain": float(gain.mean())}
+    gains = resampled_means(gain)
+    if np.percentile(gains, 2.5) <= 0:
+        return row
+    low, high = np.percentile(resampled_means(part) / gains, [2.5, 97.5])
+    return row | {"share": float(part.mean() / gain.mean()), "low": low, "high": high}
+
+
 def interval(runs: pd.DataFrame, metric: str = "auc") -> tuple[float, float]:
-    """95 % interval of one method's metric, users and seeds resampled together.
+    """95 % interval of one method's metric, for other users and other seeds.
 
     NaN where no record holds what each user adds.
     """
@@ -177,6 +250,7 @@ def table_1(records: pd.DataFrame, dataset: str) -> pd.DataFrame:
         `printed_std`, `params`, `device_params`, `flops`, `payload_bytes`; NaN where there is no
         record yet.
     """
+    costs = ["params", "device_params", "flops", "payload_bytes"]
     rows: list[dict[str, Any]] = []
     for (of, backbone, method), printed in TABLE_1.items():
         if of != dataset:
@@ -187,10 +261,24 @@ def table_1(records: pd.DataFrame, dataset: str) -> pd.DataFrame:
         if len(runs):
             row |= {"mean": runs["auc"].mean(), "std": runs["auc"].std(ddof=1)}
             row |= dict(zip(("low", "high"), interval(runs), strict=True))
-            for column in ("params", "device_params", "flops", "payload_bytes"):
+            for column in costs:
                 row[column] = runs[column].iloc[0]
         rows.append(row)
-    return pd.DataFrame(rows)
+    columns = "backbone method mean std seeds low high printed printed_std".split()
+    return pd.DataFrame(rows, columns=[*columns, *costs])
+
+
+def readable(table: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
+    """The table as text, for the eye: numbers rounded, `not measured` where there is none."""
+
+    def cell(value: Any) -> str:
+        if pd.isna(value):
+            return NOT_MEASURED
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.{digits}f}"
+
+    return table.map(cell)
 
 
 def missing(records: pd.DataFrame, dataset: str) -> pd.DataFrame:

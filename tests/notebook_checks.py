@@ -24,6 +24,7 @@ EQUATIONS: dict[str, tuple[int, ...]] = {
     "04": (5, 6, 7),
     "05": (8, 9),
     "06": (),
+    "07": (),
     "09": (),
 }
 MIME = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}

@@ -29,6 +29,13 @@ METHOD_STYLE: dict[str, dict[str, str]] = {
         ("duet_no_swa", "DUET without SWA", "orange", "-.", "^"),
         ("duet", "DUET", "blue", "-", "D"),
         ("duet_as_released", "DUET as released", "purple", ":", "v"),
+        ("finetune", "fine-tuning", "green", "--", "P"),
+        ("finetune_dynamic", "fine-tuning, last layers", "green", ":", "X"),
+        ("bias_only", "biases only", "sky", "-.", "<"),
+        ("neck_as_input", "neck as input", "purple", "--", ">"),
+        ("shuffled", "another user's layers", "amber", "--", "p"),
+        ("constant", "everybody's mean layers", "grey", ":", "h"),
+        ("stale", "layers one click old", "green", "-.", "d"),
     )
 }
 
