@@ -7,7 +7,7 @@ PIP := $(RUN) -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test results bench stress serve clean
+.PHONY: help book test results bench stress site serve clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,7 +31,11 @@ bench: $(VENV)/.book  ## time the library's speed-critical parts (minutes)
 stress: $(VENV)/.test  ## run the long tests: soak, and large fuzz runs
 	$(RUN) -m pytest -q -m stress tests
 
-serve: $(VENV)/.book  ## show the built site on http://127.0.0.1:8000
+serve: $(VENV)/.book  ## start the cloud of chapter 10 on http://127.0.0.1:8765 (trains its model the first time)
+	$(RUN) -m duetlib.export
+	$(RUN) -m duetlib.cloud
+
+site: $(VENV)/.book  ## show the built site on http://127.0.0.1:8000
 	@test -f _build/html/index.html || { echo "There is no site yet: run \`make book\` first." >&2; exit 1; }
 	$(RUN) -m http.server --directory _build/html --bind 127.0.0.1 8000
 
@@ -48,11 +52,11 @@ $(VENV)/.made:
 
 $(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "Installing the package and what builds the book (once, some minutes) ..."
-	$(PIP) --editable '.[book]'
+	$(PIP) --editable '.[book,cloud]'
 	$(PIP) --no-deps django-static-mathjax  # for its copy of MathJax: Django itself is not needed
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.book
 	@echo "Installing what the checks need (once) ..."
-	$(PIP) --editable '.[book,test]'
+	$(PIP) --editable '.[book,cloud,test]'
 	@touch $@

@@ -1,7 +1,9 @@
 """The method of DUET, one idea per file.
 
 Read the files in the order of the book: `sessions`, `hypernetwork`, `backbones`, `dynamic`, `umn`,
-`ppg`, `swa`, `training`, `metrics`.
+`ppg`, `swa`, `training`, `metrics`; then `finetuning`, `controls`, `experiments`, `tables`; and for
+device and cloud `latency`, `generator`, `payload`, `transport`, `device`, `batching`, `cloud`,
+`export`, `faults`.
 """
 
 __version__ = "0.1.0"

@@ -1,0 +1,187 @@
+"""From a trained model to what is shipped: ONNX for the device, weights and secrets for the cloud.
+
+    FOLDER/device/   static.onnx, encoder.onnx, shipped.safetensors, device.json
+    FOLDER/cloud/    model.safetensors, secret.json (readable by its owner alone)
+
+The device's half holds nothing secret. Chapter 10.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from data_prep import load_movielens
+
+from .cloud import default_folder
+from .device import static_hash
+from .dynamic import Layer
+from .generator import Generator, encode
+from .payload import split_layers
+from .sessions import leave_last_out
+from .training import trained, write_safetensors
+from .umn import UniversalMetaNetwork
+
+MARGIN = 10  # a number this many times beyond all that were generated in training is refused
+
+
+class Static(nn.Module):
+    """What the device ranks with: the static layers, the dynamic ones as inputs.
+
+    Args:
+        model: trained.
+    """
+
+    def __init__(self, model: UniversalMetaNetwork):
+        super().__init__()
+        self.model = model
+
+    def forward(self, history: Tensor, candidates: Tensor, *layers: Tensor) -> Tensor:
+        """`[1, L]` and `[1, C]` ids, then weight and bias of each layer, to `[1, C]` logits."""
+        pairs = zip(layers[::2], layers[1::2], strict=True)
+        return self.model.rank(history, candidates, [Layer(w, b) for w, b in pairs])
+
+
+class Encoder(nn.Module):
+    """What the device uploads: the neck's output.
+
+    Args:
+        model: trained.
+    """
+
+    def __init__(self, model: UniversalMetaNetwork):
+        super().__init__()
+        self.model = model
+
+    def forward(self, history: Tensor) -> Tensor:
+        """`[1, L]` ids to `[1, D]`."""
+        return encode(self.model, history)
+
+
+def export(
+    model: UniversalMetaNetwork,
+    folder: Path,
+    histories: Tensor,
+    *,
+    backbone: str,
+    method: str,
+    **ppg: Any,
+) -> None:
+    """Write what the device and the cloud need, with a new key and a new token.
+
+    The device is shipped with a classifier too: the mean of all that is generated for `histories`.
+
+    Args:
+        model: trained, on the CPU. folder: written into.
+        histories: `[N, L]` of training. backbone, method, ppg: what the model was built with.
+
+    Raises:
+        ValueError: if the model has no PPG.
+
+    Source: Chapter 10; Figure 2.
+    """
+    generator = Generator(model, histories.shape[1])
+    device, cloud = folder / "device", folder / "cloud"
+    for each in (device, cloud):
+        each.mkdir(parents=True, exist_ok=True)
+    shapes = model.backbone.shapes
+    shipped, largest = _typical(generator, histories)
+    layers = split_layers(shipped, shapes)
+    _write_models(model, device, histories.shape[1], layers)
+    whole = {name: np.ascontiguousarray(array) for name, array in layers.items()}
+    save_file(whole, device / "shipped.safetensors")
+    key = Ed25519PrivateKey.generate()
+    about = {
+        "model": f"{backbone}-{method}",
+        "static": static_hash(device),
+        "shapes": shapes,
+        "largest": MARGIN * largest,
+        "length": histories.shape[1],
+        "n_items": generator.n_items,
+    }
+    public = {**about, "key": key.public_key().public_bytes_raw().hex()}
+    (device / "device.json").write_text(json.dumps(public, indent=2))
+    made = {"backbone": backbone, "method": method, "ppg": ppg}
+    metadata = {"model": json.dumps(made), "about": json.dumps(about)}
+    write_safetensors(cloud / "model.safetensors", model.state_dict(), metadata)
+    secret = {"key": key.private_bytes_raw().hex(), "token": secrets.token_urlsafe(32)}
+    _write_secret(cloud / "secret.json", json.dumps(secret))
+
+
+@torch.no_grad()
+def _typical(generator: Generator, histories: Tensor) -> tuple[np.ndarray, float]:
+    """The mean `[P]` of what is generated for some histories, and the largest magnitude in it."""
+    total, largest = np.zeros(len(generator.b)), 0.0
+    for part in histories.split(1024):
+        numbers = generator(list(part))  # [b, P]
+        total += numbers.sum(0, dtype=np.float64)
+        largest = max(largest, float(np.abs(numbers).max()))
+    return (total / len(histories)).astype(np.float32), largest
+
+
+def _write_models(model: UniversalMetaNetwork, folder: Path, length: int, layers: dict) -> None:
+    """`static.onnx` and `encoder.onnx`; one device has one user, so B is 1 in both."""
+    history = torch.ones(1, length, dtype=torch.int64)
+    candidates = torch.ones(1, 3, dtype=torch.int64)
+    inputs = (history, candidates, *(torch.tensor(v) for v in layers.values()))
+    any_count: tuple = ({}, {1: torch.export.Dim("C")}, ({},) * len(layers))
+    names = ["history", "candidates", *layers]
+    _onnx(Static(model), inputs, folder / "static.onnx", names, "scores", any_count)
+    _onnx(Encoder(model), (history,), folder / "encoder.onnx", ["history"], "shared", ({},))
+
+
+def _onnx(
+    module: nn.Module, inputs: tuple, file: Path, names: list[str], output: str, shapes: tuple
+) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it looks for torchvision, in vain
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some of PyTorch's own, about what it will do one day
+        program = torch.onnx.export(
+            module.eval(),
+            inputs,
+            dynamo=True,
+            input_names=names,
+            output_names=[output],
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(file, external_data=False)
+
+
+def _write_secret(file: Path, text: str) -> None:
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m duetlib.export`: train a DUET on MovieLens-100k, or read it from disk; ship it."""
+    parser = argparse.ArgumentParser(prog="python -m duetlib.export", description=main.__doc__)
+    parser.add_argument("--folder", type=Path, default=default_folder(), help="%(default)s")
+    parser.add_argument("--backbone", default="sasrec", help="%(default)s")
+    parser.add_argument("--method", default="duet", help="%(default)s")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    split = leave_last_out(load_movielens("ml-100k"))
+    model, _ = trained(given.backbone, given.method, split)
+    names = {"backbone": given.backbone, "method": given.method}
+    export(model, given.folder, split.train.history, **names)
+    print(f"written to {given.folder}; `python -m duetlib.cloud` serves it")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The wire format: read a second way, bound to what it should be, and refused otherwise."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import small_cloud
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from safetensors.numpy import save
+
+from duetlib import payload
+from duetlib.payload import Contract, Refused, pack, seal, split_layers, unpack
+
+CONTRACT = Contract("sasrec-duet", "ab" * 32, ((32, 32), (32, 32)), largest=100.0)
+KEY = Ed25519PrivateKey.generate()
+REQUEST, NOW = b"a request", 1_800_000_000.0
+NUMBERS = np.random.default_rng(0).standard_normal(2112).astype(np.float32)
+LAYERS = split_layers(NUMBERS, CONTRACT.shapes)
+MESSAGE = pack(LAYERS, CONTRACT, REQUEST, KEY, NOW, lifetime=3600)
+
+
+def read(message: bytes = MESSAGE, now: float = NOW, **changed: Any) -> payload.Weights:
+    given = {"contract": CONTRACT, "request": REQUEST, "key": KEY.public_key(), **changed}
+    return unpack(message, now=now, **given)
+
+
+def test_numbers_and_times_arrive_as_they_were_sent() -> None:
+    weights = read()
+    assert weights.layers.keys() == LAYERS.keys()
+    for name, array in LAYERS.items():
+        np.testing.assert_array_equal(weights.layers[name], array)
+    assert (weights.issued, weights.expires) == (int(NOW), int(NOW) + 3600)
+
+
+def test_the_layout_is_the_one_described_read_by_struct_and_json_alone() -> None:
+    magic, version = struct.unpack("<4sI", MESSAGE[:8])
+    assert (magic, version) == (b"DUET", 1)
+    (n,) = struct.unpack("<Q", MESSAGE[72:80])
+    header = json.loads(MESSAGE[80 : 80 + n])
+    assert len(MESSAGE) == 80 + n + 4 * 2112
+    about = header.pop("__metadata__")
+    assert about.pop("request") == payload.hashlib.sha256(REQUEST).hexdigest()
+    times = {"issued": "1800000000", "expires": "1800003600"}
+    assert about == {"model": "sasrec-duet", "static": "ab" * 32, **times}
+    K = NUMBERS.reshape(2, 33, 32)  # two layers; 32 rows of weights and one of biases
+    expected = {
+        "0.weight": K[0, :32],
+        "0.bias": K[0, 32],
+        "1.weight": K[1, :32],
+        "1.bias": K[1, 32],
+    }
+    assert header.keys() == expected.keys()
+    for name, entry in header.items():
+        start, stop = entry["data_offsets"]
+        numbers = struct.unpack(f"<{(stop - start) // 4}f", MESSAGE[80 + n + start : 80 + n + stop])
+        assert (entry["dtype"], entry["shape"]) == ("F32", list(expected[name].shape))
+        assert numbers == tuple(expected[name].ravel().tolist())
+
+
+def test_at_most_700_bytes_beside_the_numbers() -> None:
+    longest = replace(CONTRACT, model="gru4rec-duet_as_released")
+    message = pack(LAYERS, longest, REQUEST, KEY, NOW, 3600)
+    assert len(message) - 4 * 2112 <= 700
+    assert CONTRACT.limit == 4 * 2112 + 700
+
+
+def test_the_second_reading_agrees_and_sees_the_same_flaws() -> None:
+    again = small_cloud.by_hand(MESSAGE, CONTRACT, REQUEST, KEY.public_key(), NOW)
+    assert again is not None
+    assert all(np.array_equal(again[name], array) for name, array in LAYERS.items())
+    for message, request, now in (
+        (MESSAGE[:-1], REQUEST, NOW),
+        (MESSAGE, b"another", NOW),
+        (MESSAGE, REQUEST, NOW + 3601),
+    ):
+        assert small_cloud.by_hand(message, CONTRACT, request, KEY.public_key(), now) is None
+
+
+@pytest.mark.parametrize(
+    ("late", "accepted"), [(3629, True), (3631, False), (-29, True), (-31, False)]
+)
+def test_clocks_may_differ_by_the_stated_skew(late: float, accepted: bool) -> None:
+    if accepted:
+        assert read(now=NOW + late, skew=30.0)
+    else:
+        error = payload.Expired if late > 0 else payload.NotYetValid
+        with pytest.raises(error):
+            read(now=NOW + late, skew=30.0)
+
+
+def signed(about: dict[str, str] | None = None, **tensors: np.ndarray) -> bytes:
+    """A message whose signature is right, whatever it holds."""
+    right = {
+        "model": CONTRACT.model,
+        "static": CONTRACT.static,
+        "request": payload.digest(REQUEST),
+        "issued": str(int(NOW)),
+        "expires": str(int(NOW) + 60),
+    }
+    whole = {name: np.ascontiguousarray(array) for name, array in (tensors or LAYERS).items()}
+    return seal(save(whole, right if about is None else {**right, **about}), KEY)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("TooLarge", MESSAGE + bytes(700)),
+        ("Malformed", b""),
+        ("Malformed", MESSAGE[:71]),
+        ("Malformed", b"EVIL" + MESSAGE[4:]),
+        ("Malformed", MESSAGE[72:]),
+        ("Malformed", seal(b"", KEY)),
+        ("Malformed", seal(b"\xff" * 100, KEY)),
+        ("Malformed", seal(struct.pack("<Q", 2) + b"{}", KEY)),
+        ("Malformed", signed({"expires": "soon"})),
+        ("Malformed", signed({"issued": "1 000"})),
+        ("WrongVersion", b"DUET\2\0\0\0" + MESSAGE[8:]),
+        ("WrongSignature", MESSAGE[:8] + bytes(64) + MESSAGE[72:]),
+        ("WrongSignature", MESSAGE + b"\0"),
+        ("WrongModel", signed({"model": "din-duet"})),
+        ("WrongStatic", signed({"static": "cd" * 32})),
+        ("WrongRequest", signed({"request": payload.digest(b"a request ")})),
+        ("NotYetValid", signed({"issued": "9" * 40})),
+        ("Expired", signed({"expires": "-1"})),
+        ("WrongNames", signed(**{**LAYERS, "2.weight": np.zeros(3, np.float32)})),
+        ("WrongNames", signed(**{k: LAYERS[k] for k in ("0.weight", "0.bias", "1.weight")})),
+        ("WrongType", signed(**{**LAYERS, "0.bias": np.zeros(32, np.int32)})),
+        ("WrongType", signed(**{**LAYERS, "1.bias": np.zeros(32, np.float16)})),
+        ("WrongShape", signed(**{**LAYERS, "1.bias": np.zeros((32, 1), np.float32)})),
+        ("NotFinite", signed(**{**LAYERS, "1.bias": np.full(32, np.nan, np.float32)})),
+        ("NotFinite", signed(**{**LAYERS, "1.bias": np.full(32, -np.inf, np.float32)})),
+        ("TooHuge", signed(**{**LAYERS, "1.bias": np.full(32, -101, np.float32)})),
+    ],
+)
+def test_each_refusal_has_its_own_error(error: str, message: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        read(message)
+    assert type(caught.value).__name__ == error
+
+
+def test_another_key_or_one_bit_anywhere_is_a_wrong_signature_or_not_a_message() -> None:
+    with pytest.raises(payload.WrongSignature):
+        read(key=Ed25519PrivateKey.generate().public_key())
+    for at in range(0, len(MESSAGE), 7):
+        flipped = MESSAGE[:at] + bytes([MESSAGE[at] ^ 4]) + MESSAGE[at + 1 :]
+        with pytest.raises((payload.WrongSignature, payload.Malformed, payload.WrongVersion)):
+            read(flipped)
+
+
+def test_nothing_is_parsed_before_the_signature_is_verified(monkeypatch: Any) -> None:
+    def parse(body: bytes) -> None:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(payload, "deserialize", parse)
+    with pytest.raises(payload.WrongSignature):
+        read(MESSAGE[:-1])
+    with pytest.raises(AssertionError, match="parsed"):
+        read(MESSAGE)
+
+
+def test_counters_are_the_names_of_the_errors_in_small_letters() -> None:
+    assert payload.WrongSignature().counter == "wrong_signature"
+    assert payload.NotYetValid().counter == "not_yet_valid"
+    counters = [
+        error().counter for error in Refused.__subclasses__() if error.__name__ != "Declined"
+    ]
+    assert len(set(counters)) == len(counters)
