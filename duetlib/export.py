@@ -147,6 +147,7 @@ def _onnx(
     module: nn.Module, inputs: tuple, file: Path, names: list[str], output: str, shapes: tuple
 ) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it looks for torchvision, in vain
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # and this one tells what it leaves be
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some of PyTorch's own, about what it will do one day
         program = torch.onnx.export(

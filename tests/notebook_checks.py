@@ -26,7 +26,9 @@ EQUATIONS: dict[str, tuple[int, ...]] = {
     "06": (),
     "07": (),
     "09": (),
+    "10": (),
 }
+EXTRA = {"10": "cloud"}  # of the package, where a chapter needs more than the bare one
 MIME = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}
 MAX_LINES = 30  # of a cell
 MAX_ROWS = 15  # of a table in an output: more would be a piece of MovieLens
@@ -63,10 +65,20 @@ def data_of(output: NotebookNode) -> dict[str, Any]:
     return dict(output.get("data", {}))
 
 
+def setup_of(chapter: str) -> str:
+    """The two lines that a chapter begins with; some need an extra of the package."""
+    if chapter not in EXTRA:
+        return SETUP
+    bare = SETUP.replace('import duetlib"', f'import duetlib.{EXTRA[chapter]}"')
+    return bare.replace('"duetlib @', f'"duetlib[{EXTRA[chapter]}] @')
+
+
 def setup_lines(notebook: NotebookNode) -> list[str]:
-    """The first code cell is the two lines that every chapter starts with."""
+    """The first code cell sets up in the two visible lines that all chapters share."""
     first = code_cells(notebook)[0].source if code_cells(notebook) else ""
-    return [] if first == SETUP else [f"the first code cell is {first!r}"]
+    title = re.match(r"# (\d+)\.", next((c.source for c in prose_cells(notebook)), ""))
+    right = setup_of(title[1] if title else "")
+    return [] if first == right else [f"the first code cell is {first!r}"]
 
 
 def was_run(notebook: NotebookNode) -> list[str]:
