@@ -141,7 +141,7 @@ def flops(backbone: str, length: int) -> int:
 
 @pytest.mark.parametrize("length", [1, 30])
 def test_flops_of_din_by_hand(length: int) -> None:
-    unit = 32 * 8 + length * (32 * 8 + 32 * 8 + 8)  # item; click, product and output per click
+    unit = 32 * 8 + length * (32 * 8 + 8)  # item; click with product, and output, per click
     assert flops("din", length) == 2 * (unit + length * 32 + 2 * 32 * 32)
 
 

@@ -49,6 +49,8 @@ REPAIRS = (
      '<details open="open"><summary aria-label="Show or hide its pages"><span'),
     # the corner of a pandas table
     ("<th></th>", "<td></td>"),
+    # a wide table scrolls: with the keyboard too
+    ('<table border="1" class="dataframe">', '<table border="1" class="dataframe" tabindex="0">'),
     # sphinxcontrib-bibtex gives its entries a role that only list items may have
     (' role="doc-biblioentry"', ""),
     ('<div role="list" class="citation-list">', '<div class="citation-list">'),
