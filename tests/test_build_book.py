@@ -240,7 +240,7 @@ def test_the_list_of_chapters_says_what_each_is_good_for(tmp_path: Path) -> None
     path = tmp_path / "01_x.ipynb"
     text = "# Title\n\n> **What you can do afterwards.** You can\n> count."
     path.write_text(dumps(notebook("a", title=text)))
-    assert chapter_list([path]) == "1. **[Title](01_x.ipynb)**  \n   You can count."
+    assert chapter_list([path]) == "- **[Title](01_x.ipynb)**  \n  You can count."
     path.write_text(dumps(notebook("a")))
     with pytest.raises(BuildError, match="01_x.ipynb"):
         chapter_list([path])

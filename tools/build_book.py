@@ -251,7 +251,7 @@ def chapter_list(chapters: list[Path]) -> str:
         if title is None or goal is None:
             raise BuildError(f"{path.name} lacks a title or a box `What you can do afterwards`")
         sentence = " ".join(goal["goal"].replace("\n>", " ").split())
-        lines.append(f"1. **[{title['title']}]({path.name})**  \n   {sentence}")
+        lines.append(f"- **[{title['title']}]({path.name})**  \n  {sentence}")
     return "\n".join(lines)
 
 
