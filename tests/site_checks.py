@@ -117,6 +117,7 @@ class Visit:
     equations: int = 0
     unrendered: int = 0
     overflow: int = 0  # pixels that a phone would have to scroll sideways
+    cut: int = 0  # equations whose left end a phone cannot show
 
 
 def new_context(browser: Any) -> Any:
@@ -159,6 +160,8 @@ def visit(context: Any, base: str, page: str, axe: str) -> Visit:
     seen.violations += _violations(tab, "dark", AXE_CONTRAST)
     tab.set_viewport_size({"width": 390, "height": 844})
     seen.overflow = tab.evaluate("document.documentElement.scrollWidth - 390")
+    left = "[...document.querySelectorAll('mjx-math')].map(e => e.getBoundingClientRect().left)"
+    seen.cut = tab.evaluate(f"{left}.filter(x => x < 0).length")
     tab.close()
     return seen
 

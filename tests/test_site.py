@@ -142,6 +142,11 @@ def test_no_page_scrolls_sideways_on_a_phone(visits: dict[str, Visit]) -> None:
 
 
 @pytest.mark.browser
+def test_equations_begin_on_a_phone_s_screen(visits: dict[str, Visit]) -> None:
+    assert wrong(visits, "cut") == {}
+
+
+@pytest.mark.browser
 def test_search_finds_a_page(html: Path, browser: Any, serve: Any) -> None:
     tab = browser.new_page()
     tab.goto(f"{serve(html)}/search.html?q=generator")
@@ -215,6 +220,7 @@ def test_raw_markup_is_seen(tmp_path: Path, text: str) -> None:
         ("<style>[data-theme=dark] p{color:#222;background:#000}</style><p>dark</p>", "violations"),
         ('<p class="math">\\(x\\)</p>', "unrendered"),
         ('<div style="width:900px">wide</div>', "overflow"),
+        ('<div style="overflow:hidden"><mjx-math style="margin-left:-99px">x</mjx-math>', "cut"),
     ],
 )
 def test_faults_are_seen_in_the_browser(
@@ -222,7 +228,7 @@ def test_faults_are_seen_in_the_browser(
 ) -> None:
     seen = visit(context, serve(write(tmp_path, body)), "index.html", axe)
     seen.errors = [error for error in seen.errors if "favicon" not in error]
-    for name in ("requests_elsewhere", "errors", "violations", "unrendered", "overflow"):
+    for name in ("requests_elsewhere", "errors", "violations", "unrendered", "overflow", "cut"):
         if name == what:
             assert getattr(seen, name)
         elif what is None:
