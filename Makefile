@@ -25,8 +25,9 @@ test: book $(VENV)/.test  ## run every check: style, types, unit, equation, site
 results: $(VENV)/.book  ## make the records of the full runs again (hours)
 	$(RUN) -m duetlib.experiments
 
-bench: $(VENV)/.book  ## time the library's speed-critical parts (minutes)
+bench: $(VENV)/.book  ## time the speed-critical parts of library, cloud and device (a quarter of an hour)
 	$(RUN) tools/bench.py
+	$(RUN) tools/bench_cloud.py
 
 stress: $(VENV)/.test  ## run the long tests: soak, and large fuzz runs
 	$(RUN) -m pytest -q -m stress tests

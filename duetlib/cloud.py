@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import gc
 import hmac
 import json
 import logging
@@ -52,7 +53,7 @@ class Settings:
     Attributes:
         max_body: bytes. body_seconds: for the whole body to arrive.
         max_batch: requests that are generated together, at most. batch_seconds: how long the first
-            of them waits for others.
+            of them waits for others; at 0 it takes those along that are there already.
         max_connections: at a time; more are told to come back later (503).
         lifetime: seconds that weights may be used for.
     """
@@ -60,7 +61,7 @@ class Settings:
     max_body: int = 4096
     body_seconds: float = 2.0
     max_batch: int = 64
-    batch_seconds: float = 0.001
+    batch_seconds: float = 0.0
     max_connections: int = 512
     lifetime: float = 3600.0
 
@@ -202,7 +203,7 @@ def create_app(folder: Path, settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="DUET by Hand: the cloud", docs_url=None, redoc_url=None)
     app.state.cloud = cloud
 
-    def authorised(credentials: Bearer) -> None:
+    async def authorised(credentials: Bearer) -> None:  # without `async` it would get a thread
         given = credentials.credentials.encode() if credentials else b""
         if not hmac.compare_digest(given, cloud.token):  # as long for a near miss as for any other
             raise cloud.declined(401, "unauthorised")
@@ -281,12 +282,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=default_folder(), help="what export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="%(default)s: this machine alone")
     parser.add_argument("--port", type=int, default=8765, help="%(default)s")
-    parser.add_argument("--batch-ms", type=float, default=1.0, help="wait for others: %(default)s")
+    parser.add_argument("--batch", type=int, default=64, help="at most together: %(default)s")
+    parser.add_argument("--batch-ms", type=float, default=0.0, help="wait for others: %(default)s")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO)  # what is declined is said, by name alone
     torch.set_num_threads(1)
-    settings = Settings(batch_seconds=given.batch_ms / 1000)
-    server(create_app(given.folder, settings), given.host, given.port).run()
+    settings = Settings(max_batch=given.batch, batch_seconds=given.batch_ms / 1000)
+    app = create_app(given.folder, settings)
+    gc.freeze()  # what is there now stays: looking through it for garbage would make some wait
+    server(app, given.host, given.port).run()
 
 
 if __name__ == "__main__":

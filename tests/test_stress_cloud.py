@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import base64
 import os
-import signal
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
-import psutil
+import bench_cloud
 import pytest
 import schemathesis
 import small_cloud
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from load import load
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 from schemathesis.generation import GenerationMode
-from test_faults import free_port, fuzz, start_cloud
+from test_faults import fuzz
 
 from duetlib.cloud import create_app
 from duetlib.device import Device
 from duetlib.dynamic import Layer
 from duetlib.faults import Forger
-from duetlib.transport import Http
 
 pytestmark = pytest.mark.stress
 SOAK_SECONDS = float(os.environ.get("DUET_SOAK_SECONDS", "600"))
@@ -90,28 +88,12 @@ def test_scores_agree_with_torch_for_the_other_backbones(backbone: str) -> None:
         assert float((torch.tensor(answer.scores) - scores).abs().max()) < 1e-5
 
 
-def test_ten_minutes_at_half_the_peak_leave_memory_flat_and_no_error() -> None:
-    folder, port = small_cloud.folder(), free_port()
-    token = Forger(folder).cloud.token.decode()
-    url = f"http://127.0.0.1:{port}"
-    device = Device(folder / "device", Http(url, token))
-    bodies = [device.request([1 + n % 140, 2, 3]) for n in range(256)]
-    process = start_cloud(folder, port)
-    try:
-        cloud = psutil.Process(process.pid)
-        peak = load(url, token, bodies, concurrency=16, seconds=min(20.0, SOAK_SECONDS)).rate
-        memory, slices = [], 10  # the first slice warms up; what it leaves is the level
-        for _ in range(slices):
-            part = load(url, token, bodies, 16, SOAK_SECONDS / slices, rate=peak / 2)
-            memory.append(cloud.memory_info().rss / 2**20)
-            print(
-                f"{part.rate:.0f}/s of a peak of {peak:.0f}, p50 {part.percentile(50):.1f} ms, "
-                f"p99 {part.percentile(99):.1f} ms, {memory[-1]:.1f} MiB, {part.errors} errors"
-            )
-            assert part.errors == 0
-            assert part.rate > 0.35 * peak
-        assert max(memory) - memory[0] < 5
-    finally:
-        process.send_signal(signal.SIGTERM)
-        log = process.communicate()[1].decode()
-    assert "Traceback" not in log
+def test_ten_minutes_at_half_the_peak_leave_memory_flat_and_no_error(tmp_path: Path) -> None:
+    bench_cloud.untrained(tmp_path)
+    rows = list(bench_cloud.soak(tmp_path, SOAK_SECONDS))
+    for row in rows:
+        print(row)
+        assert row["errors"] == 0
+        assert row["rate"] > 0.35 * row["peak"]
+    first, *later = [row["memory_mb"] for row in rows]  # the first slice warms up
+    assert max(later) - first < 5

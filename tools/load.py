@@ -38,6 +38,11 @@ class Load:
         """Milliseconds within which so many percent of the answers came."""
         return float(np.percentile(self.times, percent)) * 1e3
 
+    def __add__(self, other: Load) -> Load:
+        """One after the other."""
+        times, errors = self.times + other.times, self.errors + other.errors
+        return Load(self.seconds + other.seconds, times, errors)
+
 
 def load(
     url: str,
@@ -56,6 +61,61 @@ def load(
     return asyncio.run(_load(url, token, bodies, concurrency, seconds, rate))
 
 
+def arrive(
+    url: str, token: str, bodies: Sequence[bytes], rate: float, seconds: float, seed: int = 0
+) -> Load:
+    """Requests that come at random moments, whether or not earlier ones have their answer.
+
+    A time runs from the moment at which a request is due. Between two moments this process does not
+    sleep, for asyncio wakes up to a millisecond late: it takes one core for itself.
+
+    Args:
+        url, token, bodies: as in `load`. rate: requests a second, on average.
+        seconds: in which requests come; the last answers may take longer. seed: of the moments.
+    """
+    rng = np.random.default_rng(seed)
+    due = np.cumsum(rng.exponential(1 / rate, round(rate * seconds)))
+    return asyncio.run(_arrive(url, _whole(url, token, bodies), due))
+
+
+def _whole(url: str, token: str, bodies: Sequence[bytes]) -> list[bytes]:
+    """Whole requests, ready to be sent."""
+    head = f"POST /weights HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n"
+    head += f"Authorization: Bearer {token}\r\n"
+    return [(head + f"Content-Length: {len(b)}\r\n\r\n").encode() + b for b in bodies]
+
+
+async def _arrive(url: str, whole: Sequence[bytes], due: np.ndarray) -> Load:
+    at, result = urlsplit(url), Load()
+    free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def one(request: bytes, asked: float) -> None:
+        try:
+            link = free.pop() if free else None
+            if link is None or link[0].at_eof():  # the cloud closes what was idle for long
+                link = await asyncio.open_connection(at.hostname, at.port)
+            link[1].write(request)
+            if await _answer(link[0]) != 200:
+                raise OSError("not 200")
+        except (OSError, asyncio.IncompleteReadError):
+            result.errors += 1
+            return
+        result.times.append(time.perf_counter() - asked)
+        free.append(link)
+
+    started = time.perf_counter()
+    tasks = []
+    for n, moment in enumerate(started + due):
+        while time.perf_counter() < moment:
+            await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(one(whole[n % len(whole)], moment)))
+    await asyncio.gather(*tasks)
+    result.seconds = time.perf_counter() - started
+    for _, writer in free:
+        writer.close()
+    return result
+
+
 async def _load(
     url: str,
     token: str,
@@ -64,9 +124,7 @@ async def _load(
     seconds: float,
     rate: float | None,
 ) -> Load:
-    at, result = urlsplit(url), Load()
-    head = f"POST /weights HTTP/1.1\r\nHost: {at.netloc}\r\nAuthorization: Bearer {token}\r\n"
-    whole = [(head + f"Content-Length: {len(b)}\r\n\r\n").encode() + b for b in bodies]
+    at, result, whole = urlsplit(url), Load(), _whole(url, token, bodies)
     started = time.perf_counter()
     gap = concurrency / rate if rate else 0.0
 

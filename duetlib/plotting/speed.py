@@ -28,6 +28,13 @@ NECKS = {
     "DUET, N_p = 1, neck mean": ("mean", "s", "green"),
     "DUET, N_p = 1, neck state": ("backbone's state", "v", "purple"),
 }
+BATCHING = {
+    "one by one": ("^-.", "orange"),
+    "who is there": ("D-", "blue"),
+    "waits 1 ms": ("s--", "green"),
+}
+UPLOADS = {"embedding": "the device sends an embedding", "clicks": "the device sends clicks"}
+ALONE = "HTTP alone"  # a cloud that only reads a request and answers zeros
 MEASURES = {
     "ours_by_sequences": ("sequences", "o", "blue"),
     "ours_by_rows": ("rows of a batch", "s", "green"),
@@ -243,3 +250,119 @@ def beside(table: pd.DataFrame) -> None:
     ticks = [0.01, 0.1, 1, 10, 100]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.legend(title="counted in", loc="upper center", bbox_to_anchor=(0.3, -0.13), ncols=3)
+
+
+# ---- device and cloud
+
+
+def sessions(table: pd.DataFrame) -> None:
+    """Sessions a second over the number of devices that ask at once, a line per way of batching.
+
+    Args:
+        table: records of the part `cloud`.
+    """
+    _, axes = plt.subplots(1, 2, figsize=(7, 3.9), sharey=True)
+    for ax, (upload, title) in zip(axes, UPLOADS.items(), strict=True):
+        here = table[table["upload"] == upload]
+        bare = here[here["http"] == ALONE]
+        ax.plot(bare["concurrency"], bare["rate"], ":", color=COLORS["grey"], label=ALONE)
+        for name, (line, color) in BATCHING.items():
+            ours = here[(here["http"] == "h11") & (here["batching"] == name)]
+            ax.plot(ours["concurrency"], ours["rate"], line, ms=5, color=COLORS[color], label=name)
+        _devices(ax, table)
+        ax.set_title(title, fontsize=11)
+    axes[0].set(ylabel="sessions a second", ylim=(0, None))
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=4)
+
+
+def answer_times(table: pd.DataFrame, goal: float) -> None:
+    """Half of all answers come within the lower line, 99 of 100 within the upper one.
+
+    Args:
+        table: records of the part `cloud`. goal: milliseconds, drawn across.
+    """
+    _, axes = plt.subplots(1, 2, figsize=(7, 3.9), sharey=True)
+    for ax, (upload, title) in zip(axes, UPLOADS.items(), strict=True):
+        here = table[(table["upload"] == upload) & (table["http"] == "h11")]
+        for name, (line, color) in BATCHING.items():
+            ours = here[here["batching"] == name]
+            look: dict[str, Any] = {"ms": 5, "color": COLORS[color]}
+            ax.plot(ours["concurrency"], ours["p99_ms"], line, label=name, **look)
+            ax.plot(ours["concurrency"], ours["p50_ms"], line, mfc="none", alpha=0.75, **look)
+        ax.axhline(goal, color=COLORS["grey"], lw=1.2, ls=":")
+        _devices(ax, table)
+        ax.set_yscale("log")
+        ax.set_title(title, fontsize=11)
+    ticks = [0.5, 1, 2, 5, 10, 20, 50]
+    axes[0].set_yticks(ticks, [f"{t:g}" for t in ticks])
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
+    axes[0].set(ylabel="ms to answer: full 99 %, hollow 50 %")
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
+def _devices(ax: Axes, table: pd.DataFrame) -> None:
+    ticks = sorted(table["concurrency"].unique())
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.set_xlabel("devices asking at once")
+
+
+def costs(table: pd.DataFrame) -> None:
+    """Where the CPU time of one answer goes, a bar for each way of asking and batching.
+
+    Args:
+        table: records of the part `limit`.
+    """
+    pieces = {"HTTP": "grey", "read": "green", "generate": "blue", "sign": "orange"}
+    _, ax = plt.subplots(figsize=(7, 3.9))
+    left = pd.Series(0.0, index=table.index)
+    rows = range(len(table))
+    for (name, color), hatch in zip(pieces.items(), HATCHES, strict=False):
+        width = table[f"{name}_us"]
+        look: dict[str, Any] = {"hatch": hatch, "ec": "#f4f4f4", "label": name}
+        ax.barh(rows, width, left=left, color=COLORS[color], **look)
+        left += width
+    ax.plot(table["cpu_us"], rows, "|", ms=18, mew=2.5, color=INK, label="measured, whole")
+    ax.set_yticks(rows, [f"{r.upload},\n{r.batching}" for r in table.itertuples()])
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    ax.set(xlabel="CPU microseconds of the cloud for one answer", xlim=(0, None))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.16), ncols=3)
+
+
+def queue(table: pd.DataFrame) -> None:
+    """The measured mean wait, over how busy the cloud was, between two formulas.
+
+    Args:
+        table: records of the part `queue`.
+    """
+    _, ax = plt.subplots(figsize=(7, 3.6))
+    busy = 100 * table["busy"]
+    looks = {
+        "random_ms": ("service times at random: M/M/1", "s--", "green"),
+        "wait_ms": ("measured", "D-", "blue"),
+        "fixed_ms": ("service times all the same: M/D/1", "^-.", "orange"),
+    }
+    for field, (label, line, color) in looks.items():
+        ax.plot(busy, table[field], line, ms=6, color=COLORS[color], label=label)
+    ax.set(xlabel="percent of the time that the cloud is busy", ylabel="mean wait, ms")
+    ax.set(xlim=(0, 100), ylim=(0, None))
+    ax.legend(loc="upper left")
+
+
+def soak(table: pd.DataFrame) -> None:
+    """The cloud's memory and its answers' times, minute after minute.
+
+    Args:
+        table: records of the part `soak`.
+    """
+    _, axes = plt.subplots(2, 1, figsize=(7, 3.9), sharex=True)
+    minutes = table["seconds"].cumsum() / 60
+    axes[0].plot(minutes, table["memory_mb"], "o-", color=COLORS["orange"])
+    axes[0].set(ylabel="memory, MB", ylim=(0, 1.25 * table["memory_mb"].max()))
+    axes[1].plot(minutes, table["p99_ms"], "D-", color=COLORS["blue"], label="99 of 100 answers")
+    axes[1].plot(minutes, table["p50_ms"], "D--", mfc="none", color=COLORS["blue"], label="half")
+    axes[1].set(ylabel="ms to answer", xlabel="minutes", ylim=(0, None))
+    axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=2)
