@@ -1,8 +1,9 @@
-"""Raw data in, tidy arrays out: MovieLens-100k and MovieLens-1M.
+"""Raw data in, tidy arrays out: MovieLens-100k and MovieLens-1M, CK+, and drawn faces.
 
 The package knows no model and ships no data: it fetches the raw files, verifies them against
 pinned SHA-256 sums, and turns their rows into arrays. ``python -m data_prep ml-100k`` does so
-once by hand.
+once by hand. CK+ is read from a licensed copy, and its stand-in is drawn: both give `Videos`, and
+are imported by name, from `data_prep.ckplus` and `data_prep.faces`.
 """
 
 from data_prep.movielens import Interactions, load_movielens

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import argparse
 import base64
-import fcntl
 import hashlib
 import json
 import math
-import os
-import platform
-import subprocess
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +25,19 @@ import torch
 
 from data_prep import Interactions, load_movielens
 
+from . import vision_experiments
 from .controls import constant, shuffled, stale
 from .finetuning import finetune_all, finetune_dynamic, own_layers, own_rows
 from .metrics import auc, count_flops, count_parameters, payload_bytes
+from .records import (
+    append_record,
+    claim,
+    done_keys,
+    key_of,
+    provenance,
+    results_dir,
+    whole_records,
+)
 from .sessions import Split, leave_last_out
 from .training import (
     Evaluation,
@@ -45,6 +50,8 @@ from .training import (
     trained,
 )
 from .umn import UniversalMetaNetwork
+from .vision_experiments import VisionRun
+from .vision_training import code_hash as vision_code_hash
 
 PROTOCOLS = {
     "leave-one-out": (
@@ -68,6 +75,7 @@ STARTS_FROM = {
     "stale": "duet_no_swa",
 }
 
+VIDEOS = ("faces", "ckplus")
 BACKBONES_OF_TABLE_1 = ("sasrec", "din", "gru4rec")
 
 # What `finetune_dynamic` tries; validation chooses.
@@ -102,17 +110,13 @@ class RunConfig:
         """The run whose training this one needs: itself, or the one it starts from."""
         return replace(self, method=STARTS_FROM.get(self.method, self.method))
 
+    @property
+    def source(self) -> tuple[str, int]:
+        """The data: two runs with the same source are on the same."""
+        return self.dataset, self.core
 
-def key_of(config: dict[str, Any]) -> str:
-    """The key of a run from its settings, as they are in memory or in a record."""
-    return json.dumps(json.loads(json.dumps(config)), sort_keys=True)
 
-
-def results_dir() -> Path:
-    """Where the records are: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent / "results"
-    return checkout if checkout.is_dir() else package / "results"
+Run = RunConfig | VisionRun
 
 
 def load_records(name: str = "ml-100k") -> pd.DataFrame:
@@ -128,7 +132,7 @@ def load_records(name: str = "ml-100k") -> pd.DataFrame:
     flat = [{**row, **row["metrics"], **dict(row["config"]["ppg"])} for row in rows]
     table = pd.DataFrame(flat)
     table["n_p"] = [n_generators(row) for row in rows]
-    table["scheme"] = [row["config"]["train"]["scheme"] for row in rows]
+    table["scheme"] = [row["config"]["train"].get("scheme", "joint") for row in rows]
     for column, default in (
         ("form", "two_layer"),
         ("neck", "gru"),
@@ -141,7 +145,9 @@ def load_records(name: str = "ml-100k") -> pd.DataFrame:
 
 def n_generators(record: dict[str, Any]) -> int:
     """N_p of a record; 0 where nothing is generated from clicks."""
-    method = STARTS_FROM.get(record["method"], record["method"])
+    video = "size" in record["config"]
+    starts_from = vision_experiments.STARTS_FROM if video else STARTS_FROM
+    method = starts_from.get(record["method"], record["method"])
     default = {"duet": 5, "duet_no_swa": 1, "duet_as_released": 1}.get(method, 0)
     return int(dict(record["config"]["ppg"]).get("n_generators", default))
 
@@ -171,15 +177,21 @@ def cut(interactions: Interactions, how: str) -> Split:
     raise ValueError(f"split {how!r} is not one of {', '.join(PROTOCOLS)}")
 
 
-def run(
-    config: RunConfig, device: str = "cpu", interactions: Interactions | None = None
-) -> dict[str, Any]:
+def run(config: Run, device: str = "cpu", data: Any = None) -> dict[str, Any]:
     """Train and test one model; return its record.
 
     Args:
-        interactions: the data, where it is at hand; loaded by the name in `config` otherwise.
+        data: interactions or videos, where they are at hand; loaded by what `config` says
+            otherwise.
     """
-    interactions = interactions or load_movielens(config.dataset, k_core=config.core)
+    data = data or load_data(config)
+    if isinstance(config, VisionRun):
+        return vision_experiments.run(config, device, data)
+    return run_clicks(config, device, data)
+
+
+def run_clicks(config: RunConfig, device: str, interactions: Interactions) -> dict[str, Any]:
+    """The record of a run on clicks."""
     split = cut(interactions, config.split).to(device)
     trains = config.trains
     model, result = trained(
@@ -274,56 +286,20 @@ def unpack(packed: str) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<u2") / 65535
 
 
-def hash_of(config: RunConfig) -> int:
+def hash_of(config: Run) -> int:
     """A number for file names, the same in every process, of the run and of the code."""
-    return int(hashlib.sha256((config.key + code_hash()).encode()).hexdigest()[:16], 16)
+    code = vision_code_hash() if isinstance(config, VisionRun) else code_hash()
+    return int(hashlib.sha256((config.key + code).encode()).hexdigest()[:16], 16)
 
 
-def provenance(device: str) -> dict[str, Any]:
-    """Where and when a record was made: commit, date, machine, PyTorch."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "commit": commit or "unknown",
-        "code": code_hash()[:12],
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"cpu ({platform.machine()})",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
-def append_record(path: Path, record: dict[str, Any]) -> None:
-    """Add one line, whole or not at all, also when several processes write at once."""
-    with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)  # what a process killed in its write has left
-        file.write(json.dumps(record).encode() + b"\n")  # one write, then to the disk
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def whole_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a file, if it is there; a line that has no end yet is not one."""
-    text = path.read_bytes() if path.exists() else b""
-    lines = text[: text.rfind(b"\n") + 1].splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
-
-
-def done_keys(path: Path) -> set[str]:
-    """Keys of the runs that have a record."""
-    return {key_of(record["config"]) for record in whole_records(path)}
-
-
-def grid(dataset: str = "ml-100k", seeds: Sequence[int] | None = None) -> list[RunConfig]:
+def grid(dataset: str = "ml-100k", seeds: Sequence[int] | None = None) -> list[Any]:
     """All runs on a data set, the most telling first.
 
     Args:
-        seeds: five for ml-100k and three for ml-1m by default.
+        seeds: of the recommenders; five for ml-100k and three for ml-1m by default.
     """
+    if dataset in VIDEOS:
+        return vision_experiments.grid(dataset)
     if dataset == "ml-1m":
         return grid_1m(seeds or range(3))
     seeds = seeds or range(5)
@@ -373,19 +349,7 @@ def grid_1m(seeds: Sequence[int]) -> list[RunConfig]:
     return runs
 
 
-def claim(path: Path) -> Any:
-    """An open, locked file that marks a run as being worked on, or None if somebody has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def time_left(todo: Sequence[RunConfig], path: Path) -> float:
+def time_left(todo: Sequence[Run], path: Path) -> float:
     """Hours that the missing runs will take, by what like ones took; NaN with nothing to go by."""
     took: dict[tuple[str, str], list[float]] = {}
     for record in whole_records(path):
@@ -398,10 +362,18 @@ def time_left(todo: Sequence[RunConfig], path: Path) -> float:
     return sum(sum(like) / len(like) for like in likes) / 3600
 
 
+def load_data(config: Run, allow_unverified: bool = False) -> Any:
+    """What a run is on: interactions, or videos."""
+    if isinstance(config, VisionRun):
+        return vision_experiments.load(*config.source)
+    dataset, core = config.source
+    return load_movielens(dataset, k_core=core, allow_unverified=allow_unverified)
+
+
 def main() -> None:
     """Run what is missing from a grid; a run that another process is at is left to it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--dataset", default="ml-100k", choices=["ml-100k", "ml-1m"])
+    parser.add_argument("--dataset", default="ml-100k", choices=["ml-100k", "ml-1m", *VIDEOS])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shard", default="0/1", help="i/n: every n-th training, from the i-th")
     parser.add_argument("--allow-unverified", action="store_true", help="take another SHA-256")
@@ -414,7 +386,7 @@ def main() -> None:
     trainings = list(dict.fromkeys(run.trains for run in runs))
     mine = set(trainings[shard::shards])
     runs = [run for run in runs if run.trains in mine]
-    data: dict[int, Interactions] = {}
+    data: dict[Hashable, Any] = {}
     for number, config in enumerate(runs, 1):
         # Runs that start from the same training are one process's at a time.
         lock = claim(cache_dir() / "runs" / f"{hash_of(config.trains):016x}.lock")
@@ -424,21 +396,27 @@ def main() -> None:
             done = done_keys(path)
             if config.key in done:
                 continue
-            if config.core not in data:
-                data[config.core] = load_movielens(
-                    args.dataset, k_core=config.core, allow_unverified=args.allow_unverified
-                )
+            if config.source not in data:
+                data = {config.source: load_data(config, args.allow_unverified)}
             started = time.perf_counter()
-            record = run(config, args.device, data[config.core])
+            record = run(config, args.device, data[config.source])
             append_record(path, record)
             left = [other for other in runs if other.key not in done and other != config]
             print(
                 f"{number}/{len(runs)} {config.backbone} {config.method} {dict(config.ppg)} "
-                f"seed {config.seed} {config.split}: AUC {record['metrics']['auc']:.4f}, "
+                f"seed {config.seed} {config.split}: {headline(record)}, "
                 f"epoch {record['best_epoch']}, {time.perf_counter() - started:.0f} s; "
                 f"{len(left)} runs, {time_left(left, path):.1f} hours of one process left",
                 flush=True,
             )
+
+
+def headline(record: dict[str, Any]) -> str:
+    """The number that a record is read for."""
+    found = record["metrics"]
+    if "auc" in found:
+        return f"AUC {found['auc']:.4f}"
+    return f"accuracy {found['accuracy']:.4f}, balanced {found['balanced_accuracy']:.4f}"
 
 
 if __name__ == "__main__":

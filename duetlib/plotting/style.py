@@ -36,6 +36,8 @@ METHOD_STYLE: dict[str, dict[str, str]] = {
         ("shuffled", "another user's layers", "amber", "--", "p"),
         ("constant", "everybody's mean layers", "grey", ":", "h"),
         ("stale", "layers one click old", "green", "-.", "d"),
+        ("frame_difference", "first frame subtracted", "green", "--", "*"),
+        ("first_frame_as_input", "first frame as input", "purple", "--", "H"),
     )
 }
 

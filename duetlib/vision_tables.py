@@ -1,0 +1,221 @@
+"""From records of runs on faces to Tables 2 and 4, with intervals, and to curves.
+
+Each seed starts from other weights *and* tests other people, so the spread over seeds holds both
+sources of chance. What it does not hold is that the folds' training people overlap: an interval
+from the spread alone is too narrow, and is widened for it (Nadeau and Bengio, 2003). Chapter 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from .experiments import key_of, load_records
+from .paper import TABLE_4
+from .vision_experiments import VisionRun, grid
+
+Floats = NDArray[np.float64]
+
+OVERLAP = 1 / 3  # people tested on over people trained on: one fold, and three
+NEEDED = "backbone method seed n_p size strength accuracy curve sessions config date commit device"
+METHODS_OF_TABLE_2 = ("base", "hypernetwork", "duet_no_swa", "duet")
+
+
+def recorded(dataset: str = "faces") -> pd.DataFrame:
+    """The records of a data set of faces; none at all where there is no file.
+
+    Returns:
+        A row a run, as `load_records` has it, with the strength of what is personal (drawn faces).
+    """
+    try:
+        records = load_records(dataset)
+    except FileNotFoundError:
+        return pd.DataFrame(columns=NEEDED.split())
+    drawn = [dict(config.get("data", ())) for config in records["config"]]
+    return records.assign(strength=[float(data.get("strength", 1.0)) for data in drawn])
+
+
+def standard(records: pd.DataFrame, strength: float = 1.0) -> pd.DataFrame:
+    """The runs on people of one strength; every N_p is among them."""
+    return records[records["strength"] == strength]
+
+
+def only(records: pd.DataFrame, backbone: str, method: str, n_p: int | None = None) -> pd.DataFrame:
+    """The runs of one method: a row a seed.
+
+    Args:
+        n_p: generators; the method's own number by default.
+    """
+    kept = (records["backbone"] == backbone) & (records["method"] == method)
+    if n_p is None and method == "duet":
+        n_p = 5
+    return records[kept] if n_p is None else records[kept & (records["n_p"] == n_p)]
+
+
+def interval(values: Floats, overlap: float = OVERLAP) -> tuple[float, float]:
+    """95 % interval of a mean over seeds, Student's t, widened for training people in common.
+
+    NaN for fewer than two seeds.
+
+    Source: Nadeau and Bengio (2003), Section 3; Chapter 8.
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    reach = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) * np.sqrt(1 / n + overlap)
+    return float(values.mean() - reach), float(values.mean() + reach)
+
+
+class Ahead(NamedTuple):
+    """How far one method is ahead of another, over the seeds that both have.
+
+    Attributes:
+        mean: of the differences, seed by seed. low, high: 95 % interval. seeds: how many.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """`ahead`, `behind`, or `undecided` where the interval holds zero or there is none."""
+        return "ahead" if self.low > 0 else "behind" if self.high < 0 else "undecided"
+
+
+def difference(runs: pd.DataFrame, than: pd.DataFrame, metric: str = "accuracy") -> Ahead:
+    """The first method less the second, paired by seed: the same people and start.
+
+    Raises:
+        ValueError: if they have no seed in common.
+    """
+    gap = (runs.set_index("seed")[metric] - than.set_index("seed")[metric]).dropna().to_numpy(float)
+    if not len(gap):
+        raise ValueError("the two methods have no seed in common")
+    return Ahead(float(gap.mean()), *interval(gap), len(gap))
+
+
+def differences(
+    records: pd.DataFrame,
+    methods: Sequence[str],
+    than: str = "base",
+    metric: str = "accuracy",
+) -> pd.DataFrame:
+    """Several methods less one, for each backbone that has both: a row a comparison."""
+    rows: list[dict[str, Any]] = []
+    for backbone in dict.fromkeys(records["backbone"]):
+        for method in methods:
+            pair = only(records, backbone, method), only(records, backbone, than)
+            if set(pair[0]["seed"]) & set(pair[1]["seed"]):
+                found = difference(*pair, metric)
+                row = {"backbone": backbone, "method": method, **found._asdict()}
+                rows.append({**row, "verdict": found.verdict})
+    return pd.DataFrame(rows, columns=["backbone", "method", *Ahead._fields, "verdict"])
+
+
+def table_2(records: pd.DataFrame, metrics: Sequence[str] = ("accuracy",)) -> pd.DataFrame:
+    """Mean and standard deviation in per cent, for the four methods and each backbone.
+
+    Args:
+        records: of one strength (`standard`).
+
+    Returns:
+        Columns `backbone`, `method`, `seeds`, and for each metric `…` and `… std`.
+    """
+    rows = []
+    for backbone in dict.fromkeys(name for name, _ in TABLE_4):
+        for method in METHODS_OF_TABLE_2:
+            runs = only(records, backbone, method)
+            row: dict[str, Any] = {"backbone": backbone, "method": method, "seeds": len(runs)}
+            for metric in metrics:
+                row[metric] = 100 * runs[metric].mean() if len(runs) else np.nan
+                row[f"{metric} std"] = 100 * runs[metric].std(ddof=1) if len(runs) else np.nan
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table_4(records: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by N_p beside the printed one, in per cent; N_p = 0 is the base.
+
+    Returns:
+        Columns `backbone`, `n_p`, `seeds`, `accuracy`, `std`, `low`, `high`, `printed`,
+        `printed_std`; NaN where there is no record.
+    """
+    rows = []
+    for (backbone, n_p), printed in TABLE_4.items():
+        method = {0: "base", 1: "duet_no_swa"}.get(n_p, "duet")
+        runs = only(records, backbone, method, n_p if n_p > 1 else None)
+        accuracy = 100 * runs["accuracy"].to_numpy(float)
+        row: dict[str, Any] = {"backbone": backbone, "n_p": n_p, "seeds": len(runs)}
+        row["accuracy"] = accuracy.mean() if len(accuracy) else np.nan
+        row["std"] = accuracy.std(ddof=1) if len(accuracy) > 1 else np.nan
+        row["low"], row["high"] = interval(accuracy)
+        rows.append({**row, "printed": printed.mean, "printed_std": printed.std})
+    return pd.DataFrame(rows)
+
+
+def curves(records: pd.DataFrame) -> pd.DataFrame:
+    """All learning curves as one long table: `backbone`, `method`, `n_p`, `seed`, and each epoch's
+    columns."""
+    rows = []
+    for record in records.to_dict("records"):
+        who = {name: record[name] for name in ("backbone", "method", "n_p", "seed")}
+        rows += [{**who, **epoch} for epoch in record["curve"]]
+    return pd.DataFrame(rows)
+
+
+def oscillation(curve: Sequence[dict[str, float]], field: str = "test_accuracy") -> float:
+    """By how much a curve jumps from one epoch to the next, on average over its second half.
+
+    The mean of `|a_(t+1) - a_t|`, in percentage points. A curve that still climbs steadily has
+    some; one that goes up and down has more.
+
+    Source: Chapter 8.
+    """
+    values = 100 * np.array([epoch[field] for epoch in curve])
+    return float(np.abs(np.diff(values[len(values) // 2 :])).mean())
+
+
+def by_session(records: pd.DataFrame) -> pd.DataFrame:
+    """Metrics from session to session, as the light moves: a row a run and session (Figure 4).
+
+    Returns:
+        Columns `backbone`, `method`, `n_p`, `seed`, `shift` (of the light, brightness gained per
+        half height to the right), `accuracy`, `balanced_accuracy`, `apex_accuracy`.
+    """
+    rows = []
+    for record in records.to_dict("records"):
+        who = {name: record[name] for name in ("backbone", "method", "n_p", "seed")}
+        rows += [{**who, "shift": of["light_x"], **of} for of in record["sessions"]]
+    return pd.DataFrame(rows)
+
+
+def missing(records: pd.DataFrame, dataset: str = "faces") -> pd.DataFrame:
+    """For each cell of the grid, how many of its seeds have a record.
+
+    Returns:
+        Columns `backbone`, `method`, `settings`, `wanted`, `there`.
+    """
+    done = set() if records.empty else {key_of(config) for config in records["config"]}
+    rows = [
+        {
+            "backbone": run.backbone,
+            "method": run.method,
+            "settings": _settings(run),
+            "wanted": 1,
+            "there": int(run.key in done),
+        }
+        for run in grid(dataset)
+    ]
+    by = ["backbone", "method", "settings"]
+    return pd.DataFrame(rows).groupby(by, sort=False, as_index=False).sum()
+
+
+def _settings(run: VisionRun) -> str:
+    return ", ".join(f"{name}={value}" for name, value in (*run.ppg, *run.data))

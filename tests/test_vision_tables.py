@@ -1,0 +1,120 @@
+"""Tables of runs on faces from made-up records, against sums by hand and a simulation."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from duetlib import vision_tables as tables
+from duetlib.paper import TABLE_4
+from duetlib.vision_experiments import grid
+
+SMALL, LARGE = "mobilenet_v3_small", "mobilenet_v3_large"
+
+
+def record(method: str, seed: int, accuracy: float, n_p: int | None = None, **more: Any) -> dict:
+    n_p = {"base": 0, "duet_no_swa": 1, "duet": 5}.get(method, 0) if n_p is None else n_p
+    curve = [{"epoch": e, "loss": 1.0 / e, "test_accuracy": accuracy} for e in (1, 2, 3, 4)]
+    row = {"backbone": SMALL, "method": method, "seed": seed, "n_p": n_p, "accuracy": accuracy}
+    return {**row, "strength": 1.0, "curve": curve, **more}
+
+
+def test_an_interval_is_wider_than_students_t_by_the_overlap() -> None:
+    values = np.array([0.1, 0.3, 0.2, 0.5, 0.4])
+    low, high = tables.interval(values, overlap=0.0)
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, 4, values.mean(), stats.sem(values)))
+    wide = tables.interval(values)
+    assert wide[1] - wide[0] == pytest.approx((high - low) * np.sqrt((1 / 5 + 1 / 3) * 5))
+    assert all(np.isnan(tables.interval(np.array([0.3]))))
+
+
+def test_the_interval_covers_where_folds_share_people() -> None:
+    """Each fold's mean has a part of its own, and one that all folds share through training."""
+    rng = np.random.default_rng(0)
+    n, runs = 5, 4000
+    common = rng.normal(scale=np.sqrt(tables.OVERLAP), size=(runs, 1))  # var = overlap · var of own
+    values = common + rng.normal(size=(runs, n))
+    plain = [np.prod(tables.interval(row, 0.0)) <= 0 for row in values]  # 0 inside: ends' signs
+    wide = [np.prod(tables.interval(row)) <= 0 for row in values]
+    assert np.mean(plain) < 0.88
+    assert np.mean(wide) == pytest.approx(0.95, abs=0.015)
+
+
+def test_differences_pair_seeds() -> None:
+    rows = [record("base", s, a) for s, a in enumerate((0.5, 0.6, 0.7))]
+    rows += [record("duet_no_swa", s, a) for s, a in enumerate((0.52, 0.62, 0.721))]
+    rows += [record("duet", s, a) for s, a in ((0, 0.4), (1, 0.7))]
+    rows += [record("duet", 0, 0.9, n_p=3)]
+    table = tables.differences(pd.DataFrame(rows), ("duet_no_swa", "duet", "hypernetwork"))
+    assert list(table["method"]) == ["duet_no_swa", "duet"]
+    sure, unsure = table.to_dict("records")
+    assert sure["mean"] == pytest.approx(0.061 / 3)
+    assert (sure["seeds"], sure["verdict"]) == (3, "ahead")
+    assert unsure["mean"] == pytest.approx(0.0), "N_p = 3 is another method"
+    assert (unsure["seeds"], unsure["verdict"]) == (2, "undecided")
+    base = pd.DataFrame(rows[:3])
+    with pytest.raises(ValueError, match="no seed in common"):
+        tables.difference(base, base.assign(seed=9))
+
+
+def test_tables_2_and_4_by_hand() -> None:
+    rows = [record("base", s, a, balanced_accuracy=0.3) for s, a in ((0, 0.5), (1, 0.6))]
+    rows += [record("duet", 0, 0.8, n_p=2), record("duet", 0, 0.7, n_p=5)]
+    frame = pd.DataFrame(rows)
+    two = tables.table_2(frame, ("accuracy", "balanced_accuracy")).set_index(["backbone", "method"])
+    assert len(two) == 8
+    assert two.loc[(SMALL, "base"), "accuracy"] == pytest.approx(55)
+    assert two.loc[(SMALL, "base"), "accuracy std"] == pytest.approx(
+        100 * np.std([0.5, 0.6], ddof=1)
+    )
+    assert two.loc[(SMALL, "base"), "balanced_accuracy"] == pytest.approx(30)
+    assert two.loc[(SMALL, "duet"), "accuracy"] == pytest.approx(70)
+    assert two.loc[LARGE, "accuracy"].isna().all() and (two.loc[LARGE, "seeds"] == 0).all()
+    four = tables.table_4(frame).set_index(["backbone", "n_p"])
+    assert list(four.index) == list(TABLE_4)
+    assert four.loc[(SMALL, 2), "accuracy"] == pytest.approx(80)
+    assert np.isnan(four.loc[(SMALL, 2), "std"])
+    assert four.loc[(SMALL, 0), "low"] < 50 < 60 < four.loc[(SMALL, 0), "high"]
+    assert four.loc[(SMALL, 5), "printed"] == 75.15
+
+
+def test_oscillation_by_hand() -> None:
+    curve = [{"test_accuracy": a} for a in (0.1, 0.4, 0.5, 0.6, 0.5, 0.8, 0.7, 0.7)]
+    assert tables.oscillation(curve) == pytest.approx(100 * (0.3 + 0.1 + 0) / 3)
+    steady = [{"test_accuracy": 0.5}] * 6
+    assert tables.oscillation(steady) == 0
+
+
+def test_curves_name_their_run() -> None:
+    table = tables.curves(pd.DataFrame([record("base", 0, 0.5), record("duet", 3, 0.6)]))
+    assert len(table) == 8
+    assert table[table["seed"] == 3]["n_p"].tolist() == [5] * 4
+    assert table["loss"].tolist()[:4] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
+
+
+def test_missing_counts_what_has_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = grid("faces")
+    whole = tables.missing(pd.DataFrame())
+    assert whole["wanted"].sum() == len(runs) and whole["there"].sum() == 0
+    one = pd.DataFrame({"config": [json.loads(runs[0].key)]})
+    assert tables.missing(one)["there"].sum() == 1
+
+
+def test_strength_is_part_of_what_was_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = pd.DataFrame({"config": [{"data": [["strength", 2.0]]}, {"data": []}, {}]})
+    monkeypatch.setattr(tables, "load_records", lambda name: records)
+    found = tables.recorded("faces")
+    assert found["strength"].tolist() == [2.0, 1.0, 1.0]
+    assert len(tables.standard(found)) == 2
+
+    def none(name: str) -> pd.DataFrame:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tables, "load_records", none)
+    assert tables.recorded("faces").empty
+    assert tables.table_4(tables.recorded("faces"))["seeds"].sum() == 0
