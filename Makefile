@@ -27,6 +27,7 @@ results: $(VENV)/.book  ## make the records of the full runs again (hours)
 
 bench: $(VENV)/.book  ## time the speed-critical parts of library, cloud and device (a quarter of an hour)
 	$(RUN) tools/bench.py
+	$(RUN) tools/bench_vision.py
 	$(RUN) tools/bench_cloud.py
 
 stress: $(VENV)/.test  ## run the long tests: soak, and large fuzz runs

@@ -459,6 +459,16 @@ def test_another_byte_another_size_another_name_is_another_key(tiny, cache):
     assert len(set(keys)) == 5 == len(list(cache.iterdir()))
 
 
+class Trap:
+    """Whoever unpickles it makes a file."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.file,)
+
+
 @pytest.mark.parametrize("how", ["cut", "flipped", "pickle", "of another", "empty"])
 def test_a_damaged_cache_is_made_again_and_said(tiny, cache, how):
     first = load_ckplus(tiny, size=16)
@@ -468,7 +478,7 @@ def test_a_damaged_cache_is_made_again_and_said(tiny, cache, how):
         good[400] ^= 255
     file.write_bytes(good[: len(good) // 2] if how == "cut" else good)
     if how == "pickle":
-        things = np.array([{}], dtype=object)
+        things = np.array([Trap(cache / "sprung")], dtype=object)
         np.savez(file, frames=things, kept=things, flaws=things)
     if how == "of another":
         np.savez(file, frames=first.frames[:2], kept=np.arange(2), flaws=np.array("[]"))
@@ -477,6 +487,7 @@ def test_a_damaged_cache_is_made_again_and_said(tiny, cache, how):
     with pytest.warns(UserWarning, match="is damaged .*cut again"):
         assert same(load_ckplus(tiny, size=16), first)
     assert same(load_ckplus(tiny, size=16), first)  # without a warning: it is whole again
+    assert list(cache.iterdir()) == [file]  # the trap was not sprung
 
 
 def test_writing_stops_half_way(tiny, cache, monkeypatch):

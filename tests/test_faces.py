@@ -165,6 +165,15 @@ def test_a_neutral_frame_shows_the_person_and_not_the_emotion():
     assert (changed > 20).all()
 
 
+def test_at_strength_0_a_neutral_frame_is_a_face_without_any_contraction():
+    people = draw_people(2, strength=0)
+    takes = shoot(people, {"fear": 2}, pose=0, light=0, noise=0)
+    look = {name: torch.tensor(value, dtype=torch.float32) for name, value in people.looks.items()}
+    scene = {n: torch.full((2,), v[0], dtype=torch.float32) for n, v in takes.start.items()}
+    plain = drawing.draw(look, torch.zeros(2, len(UNITS), 2), scene, (32, 32), 1)
+    assert (at_start(takes)[takes.person.argsort()] == (plain * 255).round()).all()
+
+
 def test_rest_and_gain_are_seen():
     """The same looks at strengths 0 and 2: other pixels at rest, and others again at the apex."""
     none, strong = (portraits(draw_people(6, strength=s), 32).float() for s in (0.0, 2.0))
@@ -346,6 +355,40 @@ def test_a_shift_changes_one_number_of_the_scene_by_what_is_asked():
         same = np.array_equal(lit.start[name], plain.start[name])
         assert same == (name != "light_x") and np.array_equal(lit.drift[name], plain.drift[name])
     assert (lit.person == plain.person).all() and (lit.effort == plain.effort).all()
+
+
+@pytest.mark.parametrize(
+    "name, value, moved",
+    [
+        ("move_x", 0.1, (10, 0)),  # a half height is 100 pixels
+        ("move_y", 0.1, (0, 10)),
+        ("turn", 0.1, (10, 0)),
+        ("nod", 0.1, (0, 10)),
+    ],
+)
+def test_a_pose_moves_the_face_as_it_is_said_to(name, value, moved):
+    """The ridge of the nose is near the middle of the face, where a turn shifts it in full."""
+    scene = plain_scene(1, **{name: value})
+    there = drawing.landmarks(plain_look(1), contracted(), scene, (200, 200))[0].numpy()
+    np.testing.assert_allclose(there[28] - REST[28], moved, atol=0.5)
+
+
+def test_zoom_and_roll_are_a_factor_and_a_turn_clockwise():
+    scene = plain_scene(1, zoom=0.5, roll=np.pi / 2)
+    there = drawing.landmarks(plain_look(1), contracted(), scene, (200, 200))[0].numpy() - 99.5
+    rest = REST - 99.5
+    np.testing.assert_allclose(there, 0.5 * np.stack([-rest[:, 1], rest[:, 0]], axis=1), atol=0.01)
+
+
+def test_each_frame_has_its_own_grain_of_its_videos_size():
+    takes = shoot(draw_people(1), {"anger": 2}, pose=0, light=0)
+    frames, plain = (
+        film(replace(takes, grain=grain), np.zeros((2, 2)), 64).float()
+        for grain in (takes.grain, 0 * takes.grain)
+    )
+    noise = (frames - plain).reshape(4, -1) / 255
+    assert torch.corrcoef(noise).fill_diagonal_(0).abs().max() < 0.1
+    assert np.allclose(noise.std(dim=1).reshape(2, 2).mean(dim=1), takes.grain, atol=0.0015)
 
 
 def test_light_from_the_right_brightens_the_right():

@@ -82,17 +82,18 @@ def test_the_status_is_one_of_three(row: Row) -> None:
 
 
 def named(path: str) -> Any:
-    """What `swa.StableWeightAdapter.p` stands for."""
-    parts = path.split(".")
+    """What `swa.StableWeightAdapter.p` or `data_prep.faces.film` stands for."""
+    parts = path.removeprefix("data_prep.").split(".")
+    package = "duetlib" if path == ".".join(parts) else "data_prep"
     for n in range(len(parts), 0, -1):
         try:
-            found: Any = importlib.import_module(".".join(["duetlib", *parts[:n]]))
+            found: Any = importlib.import_module(".".join([package, *parts[:n]]))
         except ModuleNotFoundError:
             continue
         for part in parts[n:]:
             found = getattr(found, part)
         return found
-    raise AssertionError(f"there is no duetlib.{path}")
+    raise AssertionError(f"there is no {path} in {package}")
 
 
 @BY_NAME

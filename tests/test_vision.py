@@ -157,6 +157,7 @@ def test_generated_layers_are_ordinary_ones_on_every_device(
 def test_factors_are_what_is_built() -> None:
     torch.manual_seed(0)
     g = TwoLayerGenerator(7, 5, 4, 3, 1.0, 0.5).double()
+    nn.init.normal_(g.B_2)  # which starts at zero
     e, x = torch.randn(2, 4).double(), torch.randn(2, 6, 7).double()
     found = factors(g, e, scale=0.3)
     torch.testing.assert_close(found.built(), 0.3 * g(e))

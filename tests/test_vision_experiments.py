@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import small_videos
 import torch
@@ -19,6 +20,7 @@ from duetlib.records import results_dir, whole_records
 from duetlib.vision import METHODS, build
 from duetlib.vision_experiments import (
     LARGE,
+    SHIFTS,
     SMALL,
     STARTS_FROM,
     VisionRun,
@@ -89,9 +91,15 @@ def test_data_are_loaded_as_the_run_says(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.fixture
-def record_of(cache: Path) -> Any:
-    """A function that makes the record of a run on patches."""
+def record_of(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that makes the record of a run on patches, which a light makes brighter."""
     videos = small_videos.videos(20, size=64)
+
+    def lit(size: int, data: Any, shift: float) -> Any:
+        frames = (videos.frames + np.uint8(10 * shift)).clip(0, 255).astype(np.uint8)
+        return replace(videos, frames=frames)
+
+    monkeypatch.setattr(vision_experiments, "lit", lit)
 
     def record(method: str, **settings: Any) -> dict[str, Any]:
         run = replace(DUET, method=method, ppg=LITTLE if "duet" in method else (), **settings)
@@ -115,8 +123,19 @@ def test_a_record_holds_what_tables_need(record_of: Any, cache: Path) -> None:
     assert confusion.sum(1).tolist() == frames.tolist()
     assert confusion.diagonal().tolist() == right.tolist()
     assert experiments.provenance("cpu").keys() <= record.keys()
+    first, *later = record["sessions"]
+    assert [row["light_x"] for row in (first, *later)] == list(SHIFTS)
+    assert first["accuracy"] == record["metrics"]["accuracy"], "no shift: the test itself"
     append_record(cache / "faces.jsonl", record)
     assert done_keys(cache / "faces.jsonl") == {replace(DUET, method="base", ppg=(), seed=6).key}
+
+
+def test_a_session_is_the_same_people_under_another_light() -> None:
+    plain, shifted = (vision_experiments.lit(16, (("strength", 2.0),), x) for x in (0.0, 1.6))
+    assert (plain.subject == shifted.subject).all() and (plain.emotion == shifted.emotion).all()
+    gain = shifted.frames.astype(float) - plain.frames
+    assert gain[..., 8:].mean() > 10 > -10 > gain[..., :8].mean(), "lighter right, darker left"
+    assert "strength 2" in plain.label
 
 
 def test_records_are_read_as_a_table(
@@ -184,12 +203,19 @@ def test_nobody_gets_their_own_first_frame() -> None:
 def test_the_mean_of_layers_is_the_mean_of_what_is_built() -> None:
     torch.manual_seed(0)
     split = cut(small_videos.videos(size=64), 0)
-    model = build(SMALL, "duet", n_generators=2, rank=3, latent=4).eval()
+    model = build(SMALL, "duet", n_generators=2, rank=3, latent=4)
     with torch.no_grad():
+        for norm in model.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.momentum = 1.0  # without running means all first frames look alike
+        model.train()(split.train.frames[:, :3])
+        model.eval()
         every = built(model.layers(split.valid.frames[:, 0]))
         mean = mean_layers(model, split.valid)
         for found, layers in zip(built(mean), every, strict=True):
-            torch.testing.assert_close(found[0], layers.mean(0), atol=1e-6, rtol=1e-3)
+            assert (layers[0] - layers.mean(0)).abs().max() > 1e-3 * layers.abs().max()
+            near = 1e-5 * float(layers.abs().max())
+            torch.testing.assert_close(found[0], layers.mean(0), atol=near, rtol=0)
     logits = predict(model, split.test, lambda rows: mean)
     assert logits.shape == (len(split.test), 6, 8)
 

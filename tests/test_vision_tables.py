@@ -118,3 +118,13 @@ def test_strength_is_part_of_what_was_run(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tables, "load_records", none)
     assert tables.recorded("faces").empty
     assert tables.table_4(tables.recorded("faces"))["seeds"].sum() == 0
+
+
+def test_by_session_has_a_row_for_each_run_and_shift() -> None:
+    shifts = [{"light_x": x, "accuracy": 0.9 - x, "apex_accuracy": 0.5} for x in (0.0, 0.4)]
+    table = tables.by_session(
+        pd.DataFrame([record("duet", s, 0.5, sessions=shifts) for s in (0, 1)])
+    )
+    assert table["shift"].tolist() == [0.0, 0.4] * 2
+    assert table["accuracy"].tolist() == pytest.approx([0.9, 0.5] * 2)
+    assert table["seed"].tolist() == [0, 0, 1, 1]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data_prep.videos import CLASSES
 
+from ..tables import NOT_MEASURED
 from ..vision_tables import curves, oscillation
 from .chapter5 import arrow, box
 from .style import COLORS, INK, METHOD_STYLE
@@ -67,7 +68,7 @@ def _faces(frames: Tensor, width: float = 7.0, titles: Sequence[str] = ()) -> tu
     """A grid of pictures `[R, N, C, S, S]`; titles stand over the first row."""
     rows, columns = frames.shape[:2]
     side = width / columns
-    height = side * rows + (0.3 if titles else 0)
+    height = side * rows + (0.1 + 0.17 * max((t.count("\n") + 1 for t in titles), default=0))
     fig, axes = plt.subplots(
         rows, columns, figsize=(width, height), squeeze=False, facecolor=PAPER, layout="none"
     )
@@ -98,7 +99,7 @@ def strengths(portraits: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         portraits: what each strength is called, and its `[N, 8, C, S, S]`. classes: which to show.
     """
     columns = [CLASSES.index(name) for name in classes]
-    names = [f"{strength}: {name}" for strength in portraits for name in classes]
+    names = [f"{strength}\n{name}" for strength in portraits for name in classes]
     shown = [of_one[:, columns] for of_one in portraits.values()]
     joined = np.concatenate([of_one.cpu().numpy() for of_one in shown], axis=1)
     _faces(Tensor(joined).byte(), titles=names)
@@ -216,16 +217,16 @@ def oscillations(records: pd.DataFrame) -> None:
     """
     _, ax = plt.subplots(figsize=(7, 3.0))
     shown = records[records["method"].isin(["base", "duet_no_swa", "duet"])]
-    for y, (n_p, (color, _, label)) in enumerate(N_P_LOOKS.items()):
+    for y, (n_p, (color, _, _)) in enumerate(N_P_LOOKS.items()):
         of = shown[shown["n_p"] == n_p]
         jumps = [oscillation(curve) for curve in of["curve"]]
         ax.plot(jumps, [y] * len(jumps), "o", color=COLORS[color], ms=7, alpha=0.7)
         if jumps:
             ax.plot(np.mean(jumps), y, "|", color=INK, ms=18, mew=2)
         else:
-            ax.text(0.02, y, f"{label}: not measured", va="center", color=COLORS["grey"])
+            ax.text(0.02, y, NOT_MEASURED, va="center", color=COLORS["grey"])
     ax.set_yticks(range(len(N_P_LOOKS)), [label for _, _, label in N_P_LOOKS.values()])
-    ax.invert_yaxis()
+    ax.set_ylim(len(N_P_LOOKS) - 0.5, -0.5)
     ax.set(
         xlabel="jump of the test accuracy from epoch to epoch, percentage points", xlim=(0, None)
     )
@@ -238,7 +239,9 @@ def ahead(table: pd.DataFrame, xlabel: str) -> None:
     Args:
         table: of `vision_tables.differences`, of one backbone.
     """
-    _, ax = plt.subplots(figsize=(7, 0.42 * len(table) + 1.0))
+    _, ax = plt.subplots(figsize=(7, 0.42 * max(len(table), 1) + 1.0))
+    if table.empty:
+        ax.text(0.5, 0, NOT_MEASURED, ha="center", color=COLORS["grey"])
     for y, row in enumerate(table.to_dict("records")):
         color, marker = (METHOD_STYLE[row["method"]][key] for key in ("color", "marker"))
         if np.isfinite(row["low"]):
@@ -248,7 +251,7 @@ def ahead(table: pd.DataFrame, xlabel: str) -> None:
     names = [METHOD_STYLE[m]["label"] for m in table["method"]]
     ax.set_yticks(range(len(table)), names)
     ax.tick_params(axis="y", length=0)
-    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.set_ylim(max(len(table), 1) - 0.4, -0.6)
     ax.set(xlabel=xlabel)
     plt.show()
 

@@ -252,6 +252,33 @@ def beside(table: pd.DataFrame) -> None:
     ax.legend(title="counted in", loc="upper center", bbox_to_anchor=(0.3, -0.13), ncols=3)
 
 
+# ---- faces
+
+
+def steps_of_faces(table: pd.DataFrame) -> None:
+    """What a training step costs in steps of the base, a row a method, a mark a model.
+
+    Args:
+        table: records of the parts `training step, ...`.
+    """
+    _, ax = plt.subplots(figsize=(7, 3.7))
+    names = [name for name in table["variant"].unique() if name != "base"]
+    looks = {
+        "mobilenet_v3_small": ("Small", "D", "blue"),
+        "mobilenet_v3_large": ("Large", "s", "orange"),
+    }
+    for backbone, (label, marker, color) in looks.items():
+        of = table[table["backbone"] == backbone].set_index("variant")["times_base"]
+        ax.plot(of[names], range(len(names)), marker, ms=8, color=COLORS[color], label=label)
+    ax.axvline(1, color=COLORS["grey"], ls="--", lw=1.5)
+    ax.axvline(2, color=COLORS["grey"], ls=":", lw=1.2)
+    ax.set_yticks(range(len(names)), [name.replace("N_p", "$N_p$") for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel="time of a step, in steps of the base", xlim=(0.9, 2.1))
+    ax.legend(loc="upper right")
+
+
 # ---- device and cloud
 
 

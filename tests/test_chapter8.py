@@ -1,0 +1,229 @@
+"""Chapter 8: its exercises' checks, and what its figures show."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.nn.functional import conv2d
+
+from duetlib import vision_tables
+from duetlib.check import Verdict
+from duetlib.check import chapter8 as check
+from duetlib.plotting import chapter8 as figures
+from duetlib.vision import n_dense
+
+NOTEBOOK = Path(__file__).resolve().parent.parent / "book" / "08_evidence_faces.ipynb"
+CHECKS: dict[str, Callable[..., Verdict]] = {
+    "balanced": check.balanced,
+    "grouped": check.grouped,
+    "numbers": check.numbers_of_a_generator,
+    "jumps": check.jumps,
+}
+
+
+def sources(kind: str) -> list[str]:
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def defined(code: str, name: str) -> Any:
+    """Run code on its own, and take a function from it."""
+    space: dict[str, Any] = {}
+    exec(code, space)
+    return space[name]
+
+
+def blocks_with(texts: list[str], name: str) -> list[str]:
+    return [text for text in texts if f"def {name}(" in text]
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_folded_solution_passes(name: str) -> None:
+    markdown = "\n".join(sources("markdown"))
+    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
+    verdict = CHECKS[name](defined(code, name))
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_stub_is_blank(name: str) -> None:
+    (stub,) = [text for text in blocks_with(sources("code"), name) if text.rstrip().endswith("...")]
+    assert CHECKS[name](defined(stub, name)).name == "blank"
+
+
+def recalls(right: list[int], frames: list[int], empty: float | None) -> list[float]:
+    return [r / n if n else empty for r, n in zip(right, frames, strict=True)]  # type: ignore[misc]
+
+
+def nonzero_mean(right: list[int], frames: list[int]) -> float:
+    some = [r for r in recalls(right, frames, 0.0) if r]
+    return sum(some) / len(some)
+
+
+def one_picture(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    return conv2d(x.flatten(0, 1)[None], kernel.flatten(0, 1), groups=len(x))
+
+
+def mean_jump(curve: list[float], absolute: bool = True) -> float:
+    steps = np.diff(curve)
+    return float((np.abs(steps) if absolute else steps).mean())
+
+
+WRONG: list[tuple[str, str, Callable[..., Any]]] = [
+    ("balanced", "accuracy", lambda right, frames: sum(right) / sum(frames)),
+    ("balanced", "absent", lambda right, frames: sum(recalls(right, frames, 0.0)) / len(frames)),
+    ("balanced", "correct_only", nonzero_mean),
+    ("grouped", "first_kernel", lambda x, kernel: conv2d(x, kernel[0])),
+    ("grouped", "one_picture", one_picture),
+    ("numbers", "no_biases", lambda i, o, z, d: i * d * z + d * o),
+    ("numbers", "dense", lambda i, o, z, d: n_dense([(i, o)], z, d)),
+    ("numbers", "layer", lambda i, o, z, d: i * o),
+    ("jumps", "whole", mean_jump),
+    ("jumps", "signed", lambda curve: mean_jump(curve[len(curve) // 2 :], False)),
+    ("jumps", "spread", lambda curve: float(np.std(curve[len(curve) // 2 :], ddof=1))),
+]
+
+
+@pytest.mark.parametrize(("name", "mistake", "answer"), WRONG)
+def test_usual_mistakes_are_named(name: str, mistake: str, answer: Callable[..., Any]) -> None:
+    assert CHECKS[name](answer).name == mistake
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("balanced", ([8, 1], [10, 2]), 0.65),
+        ("numbers", (2, 3, 4, 5), 68),
+        ("jumps", ([0, 1, 1, 3],), 2),
+    ],
+)
+def test_the_example_in_a_hint_is_right(name: str, given: Any, said: float) -> None:
+    markdown = "\n".join(sources("markdown"))
+    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
+    assert defined(code, name)(*given) == pytest.approx(said)
+    wrong = repr(CHECKS[name](lambda *given: -1))
+    assert f"{said:g}" in wrong
+
+
+def test_oscillation_is_what_exercise_4_asks_for() -> None:
+    curve = [0.1, 0.4, 0.5, 0.6, 0.5, 0.8, 0.7, 0.7]
+    value = vision_tables.oscillation([{"test_accuracy": a} for a in curve])
+    assert check.jumps(lambda given: value / 100).passed
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left() -> Any:
+    yield
+    plt.close("all")
+
+
+def records() -> pd.DataFrame:
+    rows = []
+    for method, n_p in (("base", 0), ("duet_no_swa", 1), ("duet", 5), ("duet", 2)):
+        for seed in range(3):
+            curve = [
+                {"epoch": e, "loss": 2.0 / e + n_p / 10, "test_accuracy": 0.1 * e + seed / 100}
+                for e in range(1, 6)
+            ]
+            shifts = [{"light_x": s, "accuracy": 0.9 - s / 10 + seed / 100} for s in (0.0, 1.0)]
+            row = {"backbone": "mobilenet_v3_small", "method": method, "n_p": n_p, "seed": seed}
+            rows.append({**row, "curve": curve, "sessions": shifts, "accuracy": 0.5 + seed / 100})
+    return pd.DataFrame(rows)
+
+
+def test_faces_are_shown_pixel_for_pixel() -> None:
+    portraits = torch.randint(0, 256, (2, 8, 3, 16, 16), dtype=torch.uint8)
+    figures.people(portraits)
+    shown = [image.get_array() for ax in plt.gcf().axes for image in ax.images]
+    assert len(shown) == 16
+    assert np.array_equal(shown[9], portraits[1, 1].movedim(0, -1))
+    assert [ax.get_title() for ax in plt.gcf().axes[:8]] == list(figures.CLASSES)
+    grey = torch.randint(0, 256, (6, 1, 16, 16), dtype=torch.uint8)
+    figures.video(grey, ["a"] * 6)
+    (image,) = plt.gcf().axes[5].images
+    assert np.array_equal(np.asarray(image.get_array())[..., 2], grey[5, 0])
+    figures.strengths({"none": portraits, "some": portraits}, ("neutral", "fear"))
+    titles = [ax.get_title() for ax in plt.gcf().axes[:4]]
+    assert titles == ["none\nneutral", "none\nfear", "some\nneutral", "some\nfear"]
+    (image,) = plt.gcf().axes[3].images
+    assert np.array_equal(image.get_array(), portraits[0, 4].movedim(0, -1))
+
+
+def test_frames_say_what_was_said_and_mark_what_is_right() -> None:
+    frames = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    said = torch.eye(8)[[0, 3]]  # sure of neutral, sure of disgust
+    figures.frame_by_frame(frames, {"base": said}, [0, 7])
+    assert [ax.get_xlabel() for ax in plt.gcf().axes[2:]] == ["right", "disgust"]
+    rings = [float(ax.lines[0].get_ydata()[0]) for ax in plt.gcf().axes[2:]]  # type: ignore[index]
+    assert rings == [0, 7]
+
+
+def test_curves_are_means_over_seeds() -> None:
+    table = records()
+    figures.learning(table, ("base", "duet_no_swa", "duet"))
+    loss, test = plt.gcf().axes
+    named = {str(line.get_label()): line for line in loss.lines}
+    assert list(named["DUET"].get_ydata()) == pytest.approx([2 / e + 0.5 for e in range(1, 6)])
+    base = next(line for line in test.lines if line.get_label() == "base")
+    assert list(base.get_ydata()) == pytest.approx([10 * e + 1 for e in range(1, 6)])
+    figures.by_generators(table)
+    labels = {str(line.get_label()) for line in plt.gca().lines}
+    assert {"base", "$N_p$ = 1", "$N_p$ = 2", "$N_p$ = 5"} <= labels
+    assert "$N_p$ = 3" not in labels
+
+
+def test_what_was_not_measured_says_so() -> None:
+    figures.oscillations(records())
+    assert [text.get_text() for text in plt.gca().texts] == ["not measured"]
+    dots = plt.gca().lines[0]
+    assert list(dots.get_xdata()) == pytest.approx([10, 10, 10])
+
+
+def test_sessions_and_generators_show_the_table() -> None:
+    figures.sessions(vision_tables.by_session(records().iloc[:6]), "light")
+    base = plt.gca().lines[0]
+    assert list(base.get_xdata()) == [0, 1]
+    assert list(base.get_ydata()) == pytest.approx([91, 81])
+    figures.numbers_of_generators(vision_tables.table_4(records()))
+    stars = [ln for ln in plt.gcf().axes[0].lines if ln.get_marker() == "*"]
+    assert [float(ln.get_ydata()[0]) for ln in stars] == [67.88, 71.82, 73.11, 73.74, 75.15]  # type: ignore[index]
+
+
+def test_differences_are_drawn_in_percentage_points() -> None:
+    table = vision_tables.differences(records().assign(strength=1.0), ("duet_no_swa", "duet"))
+    figures.ahead(table.assign(mean=[0.1, -0.2]), "points")
+    marks = [ln for ln in plt.gca().lines if ln.get_marker() in ("^", "D")]
+    assert [float(ln.get_xdata()[0]) for ln in marks] == pytest.approx([10, -20])  # type: ignore[index]
+
+
+def test_a_map_has_a_star_for_the_base() -> None:
+    label = torch.tensor([1, 2, 2])
+    at = {"conv": torch.randn(3, 3), "linear": torch.randn(3, 3)}
+    figures.map_of_layers(at, label, {name: torch.zeros(3) for name in at})
+    legend = [text.get_text() for text in plt.gcf().legends[0].get_texts()]
+    assert legend == [
+        "anger",
+        "contempt",
+        "disgust",
+        "fear",
+        "happiness",
+        "sadness",
+        "surprise",
+        "base",
+    ]
