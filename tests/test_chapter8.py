@@ -188,6 +188,16 @@ def test_curves_are_means_over_seeds() -> None:
     assert "$N_p$ = 3" not in labels
 
 
+def test_recalls_are_means_over_seeds_in_per_cent() -> None:
+    table = records()
+    for k, name in enumerate(figures.CLASSES):
+        table[f"recall_{name}"] = k / 10 + table["seed"] / 100
+    figures.recalls(table, ("base", "hypernetwork"))
+    (line,) = plt.gca().lines
+    assert list(line.get_ydata()) == pytest.approx([10 * k + 1 for k in range(8)])
+    assert [tick.get_text() for tick in plt.gca().get_xticklabels()] == list(figures.CLASSES)
+
+
 def test_what_was_not_measured_says_so() -> None:
     figures.oscillations(records())
     assert [text.get_text() for text in plt.gca().texts] == ["not measured"]

@@ -191,6 +191,28 @@ def learning(records: pd.DataFrame, methods: Sequence[str], first: int = 1) -> N
     plt.show()
 
 
+def recalls(records: pd.DataFrame, methods: Sequence[str]) -> None:
+    """The recall of each class: a mark for the mean over seeds, a line to the extremes.
+
+    Args:
+        records: of one backbone, one N_p for each method.
+    """
+    _, ax = plt.subplots(figsize=(7, 3.7))
+    shifts = np.linspace(-0.22, 0.22, len(methods))
+    for shift, method in zip(shifts, methods, strict=True):
+        of = 100 * records[records["method"] == method][[f"recall_{name}" for name in CLASSES]]
+        if of.empty:
+            continue
+        style, x = METHOD_STYLE[method], np.arange(len(CLASSES)) + shift
+        color = style["color"]
+        ax.vlines(x, of.min(), of.max(), color=color, lw=2)
+        ax.plot(x, of.mean(), style["marker"], color=color, ms=7, label=style["label"])
+    ax.set_xticks(range(len(CLASSES)), CLASSES, rotation=20)
+    ax.set(ylabel="frames of a class classified right, %", ylim=(-4, 104))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=4)
+    plt.show()
+
+
 def by_generators(records: pd.DataFrame, first: int = 1) -> None:
     """The same accuracy for each number of generators (Figure 3).
 
