@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
-
 import pytest
 import torch
+from exercises import solution, stub
 
 from duetlib.check import chapter1 as check
 from duetlib.plotting import chapter1 as plots
 
-BOOK = Path(__file__).resolve().parent.parent / "book" / "01_one_model_many_devices.ipynb"
 EXERCISES = {
     "history_of": check.history,
     "k_core": check.k_core,
@@ -21,18 +17,8 @@ EXERCISES = {
 }
 
 
-def functions(pattern: str, kind: str) -> dict:
-    """The functions that the notebook defines: in fenced solutions, or in its stub cells."""
-    found: dict = {}
-    for cell in json.loads(BOOK.read_text())["cells"]:
-        if cell["cell_type"] == kind:
-            for code in re.findall(pattern, "".join(cell["source"]), flags=re.DOTALL):
-                exec(code, found)
-    return found
-
-
-SOLUTIONS = functions(r"```python\n(.*?)```", "markdown")
-STUBS = functions(r"^.*?(def \w+\([^\n]*\):\n    \.\.\.)$", "code")
+SOLUTIONS = {name: solution("01_one_model_many_devices", name) for name in EXERCISES}
+STUBS = {name: stub("01_one_model_many_devices", name) for name in EXERCISES}
 
 
 @pytest.mark.parametrize("name", EXERCISES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import matplotlib.pyplot as plt
 import measure_link
 import pandas as pd
 import pytest
+from exercises import defining, solution, sources, stub
 from safetensors.numpy import load
 
 from duetlib.check import Verdict
@@ -25,7 +25,7 @@ from duetlib.check import chapter10 as check
 from duetlib.plotting import chapter10 as figures
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOK = ROOT / "book" / "10_device_and_cloud_for_real.ipynb"
+CHAPTER = "10_device_and_cloud_for_real"
 RECORDS = [json.loads(row) for row in (ROOT / "results" / "link.jsonl").read_text().splitlines()]
 CHECKS: dict[str, Callable[..., Verdict]] = {
     "numbers": check.numbers,
@@ -35,34 +35,15 @@ CHECKS: dict[str, Callable[..., Verdict]] = {
 }
 
 
-def sources(kind: str) -> list[str]:
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
-def defined(code: str, name: str) -> Any:
-    """Run code on its own, and take a function from it."""
-    space: dict[str, Any] = {}
-    exec(code, space)
-    return space[name]
-
-
-def blocks_with(texts: list[str], name: str) -> list[str]:
-    return [text for text in texts if f"def {name}(" in text]
-
-
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_folded_solution_passes(name: str) -> None:
-    markdown = "\n".join(sources("markdown"))
-    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
-    verdict = CHECKS[name](defined(code, name))
+    verdict = CHECKS[name](solution(CHAPTER, name))
     assert verdict.passed, verdict
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_stub_is_blank(name: str) -> None:
-    (stub,) = [text for text in blocks_with(sources("code"), name) if text.rstrip().endswith("...")]
-    assert CHECKS[name](defined(stub, name)).name == "blank"
+    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
 
 
 def body(data: bytes) -> bytes:
@@ -126,7 +107,7 @@ def links() -> pd.DataFrame:
     """The table as the chapter's own cells make it."""
     space: dict[str, Any] = {"json": json, "pd": pd, "records": RECORDS}
     for name in ("predicted", "compare"):
-        (code,) = blocks_with(sources("code"), name)
+        (code,) = defining(sources(CHAPTER, "code"), name)
         exec(code, space)
     return space["links"]
 

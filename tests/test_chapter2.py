@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -16,12 +13,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from exercises import solution, stub
 
 from duetlib.check import Verdict
 from duetlib.check import chapter2 as check
 from duetlib.plotting import chapter2 as figures
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "book" / "02_hypernetworks.ipynb"
+CHAPTER = "02_hypernetworks"
 CHECKS: dict[str, Callable[..., Verdict]] = {
     "one_block": check.block,
     "lay": check.lay,
@@ -30,38 +28,15 @@ CHECKS: dict[str, Callable[..., Verdict]] = {
 }
 
 
-def sources(kind: str) -> list[str]:
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
-def defined(code: str, name: str) -> Any:
-    """Run code on its own, and take a function from it."""
-    space: dict[str, Any] = {}
-    exec(code, space)
-    return space[name]
-
-
-def blocks_with(texts: list[str], name: str) -> list[str]:
-    return [text for text in texts if f"def {name}(" in text]
-
-
-def solution(name: str) -> str:
-    markdown = "\n".join(sources("markdown"))
-    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
-    return code
-
-
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_folded_solution_passes(name: str) -> None:
-    verdict = CHECKS[name](defined(solution(name), name))
+    verdict = CHECKS[name](solution(CHAPTER, name))
     assert verdict.passed, verdict
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_stub_is_blank(name: str) -> None:
-    (stub,) = [text for text in blocks_with(sources("code"), name) if text.rstrip().endswith("...")]
-    assert CHECKS[name](defined(stub, name)).name == "blank"
+    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
 
 
 def columns_first(blocks: torch.Tensor, i: int, j: int) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from exercises import solution, stub
 
 from duetlib import metrics
 from duetlib.check import chapter3 as check
@@ -27,20 +27,8 @@ EXERCISES = {
 }
 
 
-def functions(pattern: str, kind: str) -> dict[str, Any]:
-    """What the notebook defines: each match run by itself, so that nothing leans on another."""
-    found: dict[str, Any] = {}
-    for cell in json.loads(BOOK.read_text())["cells"]:
-        if cell["cell_type"] == kind:
-            for code in re.findall(pattern, "".join(cell["source"]), flags=re.DOTALL):
-                alone: dict[str, Any] = {}
-                exec(code, alone)
-                found |= alone
-    return found
-
-
-SOLUTIONS = functions(r"```python\n(.*?)```", "markdown")
-STUBS = functions(r"^(def \w+\([^\n]*\):\n    \.\.\.)$", "code")
+SOLUTIONS = {name: solution("03_universal_meta_network", name) for name in EXERCISES}
+STUBS = {name: stub("03_universal_meta_network", name) for name in EXERCISES}
 
 
 @pytest.mark.parametrize("name", EXERCISES)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -19,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from exercises import solution, stub
 from scipy import stats
 
 from duetlib import paper
@@ -26,7 +24,7 @@ from duetlib.check import Verdict
 from duetlib.check import chapter5 as check
 from duetlib.plotting import chapter5 as figures
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "book" / "05_stable_weight_adapter.ipynb"
+CHAPTER = "05_stable_weight_adapter"
 CHECKS: dict[str, Callable[..., Verdict]] = {
     "row_sums_fast": check.row_sums_fast,
     "tempered": check.tempered,
@@ -35,34 +33,15 @@ CHECKS: dict[str, Callable[..., Verdict]] = {
 }
 
 
-def sources(kind: str) -> list[str]:
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
-def defined(code: str, name: str) -> Any:
-    """Run code on its own, and take a function from it."""
-    space: dict[str, Any] = {}
-    exec(code, space)
-    return space[name]
-
-
-def blocks_with(texts: list[str], name: str) -> list[str]:
-    return [text for text in texts if f"def {name}(" in text]
-
-
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_folded_solution_passes(name: str) -> None:
-    markdown = "\n".join(sources("markdown"))
-    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
-    verdict = CHECKS[name](defined(code, name))
+    verdict = CHECKS[name](solution(CHAPTER, name))
     assert verdict.passed, verdict
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_stub_is_blank(name: str) -> None:
-    (stub,) = [text for text in blocks_with(sources("code"), name) if text.rstrip().endswith("...")]
-    assert CHECKS[name](defined(stub, name)).name == "blank"
+    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
 
 
 def write_then_blend(p: Any, W_1: Any, W_2: Any, e: Any) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -16,6 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+from exercises import defined, defining, solution, sources, stub
 from matplotlib.colors import to_hex
 
 from duetlib.check import Verdict
@@ -23,7 +22,7 @@ from duetlib.check import chapter6 as check
 from duetlib.plotting import chapter6 as figures
 from duetlib.plotting.style import COLORS
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "book" / "06_fine_tuning_on_the_device.ipynb"
+CHAPTER = "06_fine_tuning_on_the_device"
 CHECKS: dict[str, Callable[..., Verdict]] = {
     "one_step": check.one_step,
     "own_loss_of": check.own_loss,
@@ -32,33 +31,15 @@ CHECKS: dict[str, Callable[..., Verdict]] = {
 }
 
 
-def sources(kind: str) -> list[str]:
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
-def defined(code: str, name: str, **space: Any) -> Any:
-    """Run code on its own, and take a function from it."""
-    exec(code, space)
-    return space[name]
-
-
-def blocks_with(texts: list[str], name: str) -> list[str]:
-    return [text for text in texts if f"def {name}(" in text]
-
-
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_folded_solution_passes(name: str) -> None:
-    markdown = "\n".join(sources("markdown"))
-    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
-    verdict = CHECKS[name](defined(code, name))
+    verdict = CHECKS[name](solution(CHAPTER, name))
     assert verdict.passed, verdict
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_stub_is_blank(name: str) -> None:
-    (stub,) = [text for text in blocks_with(sources("code"), name) if text.rstrip().endswith("...")]
-    assert CHECKS[name](defined(stub, name)).name == "blank"
+    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
 
 
 def descent(w: Any, f: Any, y: Any, rate: float, reduction: str = "mean") -> Any:
@@ -117,7 +98,7 @@ def test_what_adam_keeps_is_what_the_exercise_counts() -> None:
 
 def helper(name: str, **space: Any) -> Any:
     """A function of the notebook, without the lines of its cell that use it."""
-    (cell,) = blocks_with(sources("code"), name)
+    (cell,) = defining(sources(CHAPTER, "code"), name)
     (code,) = re.findall(rf"^def {name}\(.*?(?=^\S|\Z)", cell, re.DOTALL | re.MULTILINE)
     return defined(code, name, **space)
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -17,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from exercises import solution, stub
 from torch import nn
 
 from duetlib import experiments, tables
@@ -26,7 +24,7 @@ from duetlib.plotting import chapter7 as figures
 from duetlib.plotting.style import METHOD_STYLE
 from duetlib.umn import METHODS, build
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "book" / "07_evidence_recommendation.ipynb"
+CHAPTER = "07_evidence_recommendation"
 CHECKS: dict[str, Callable[..., Verdict]] = {
     "share_kept": check.share_kept,
     "redraw": check.redraw,
@@ -35,34 +33,15 @@ CHECKS: dict[str, Callable[..., Verdict]] = {
 }
 
 
-def sources(kind: str) -> list[str]:
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
-def defined(code: str, name: str) -> Any:
-    """Run code on its own, and take a function from it."""
-    space: dict[str, Any] = {}
-    exec(code, space)
-    return space[name]
-
-
-def blocks_with(texts: list[str], name: str) -> list[str]:
-    return [text for text in texts if f"def {name}(" in text]
-
-
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_folded_solution_passes(name: str) -> None:
-    markdown = "\n".join(sources("markdown"))
-    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
-    verdict = CHECKS[name](defined(code, name))
+    verdict = CHECKS[name](solution(CHAPTER, name))
     assert verdict.passed, verdict
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_stub_is_blank(name: str) -> None:
-    (stub,) = [text for text in blocks_with(sources("code"), name) if text.rstrip().endswith("...")]
-    assert CHECKS[name](defined(stub, name)).name == "blank"
+    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
 
 
 WRONG: list[tuple[str, str, Callable[..., Any]]] = [

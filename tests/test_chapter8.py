@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -17,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from exercises import solution, stub
 from torch.nn.functional import conv2d
 
 from duetlib import vision_tables
@@ -25,7 +23,7 @@ from duetlib.check import chapter8 as check
 from duetlib.plotting import chapter8 as figures
 from duetlib.vision import n_dense
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "book" / "08_evidence_faces.ipynb"
+CHAPTER = "08_evidence_faces"
 CHECKS: dict[str, Callable[..., Verdict]] = {
     "balanced": check.balanced,
     "grouped": check.grouped,
@@ -34,34 +32,15 @@ CHECKS: dict[str, Callable[..., Verdict]] = {
 }
 
 
-def sources(kind: str) -> list[str]:
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
-def defined(code: str, name: str) -> Any:
-    """Run code on its own, and take a function from it."""
-    space: dict[str, Any] = {}
-    exec(code, space)
-    return space[name]
-
-
-def blocks_with(texts: list[str], name: str) -> list[str]:
-    return [text for text in texts if f"def {name}(" in text]
-
-
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_folded_solution_passes(name: str) -> None:
-    markdown = "\n".join(sources("markdown"))
-    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
-    verdict = CHECKS[name](defined(code, name))
+    verdict = CHECKS[name](solution(CHAPTER, name))
     assert verdict.passed, verdict
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_stub_is_blank(name: str) -> None:
-    (stub,) = [text for text in blocks_with(sources("code"), name) if text.rstrip().endswith("...")]
-    assert CHECKS[name](defined(stub, name)).name == "blank"
+    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
 
 
 def recalls(right: list[int], frames: list[int], empty: float | None) -> list[float]:
@@ -111,9 +90,7 @@ def test_usual_mistakes_are_named(name: str, mistake: str, answer: Callable[...,
     ],
 )
 def test_the_example_in_a_hint_is_right(name: str, given: Any, said: float) -> None:
-    markdown = "\n".join(sources("markdown"))
-    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
-    assert defined(code, name)(*given) == pytest.approx(said)
+    assert solution(CHAPTER, name)(*given) == pytest.approx(said)
     wrong = repr(CHECKS[name](lambda *given: -1))
     assert f"{said:g}" in wrong
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -16,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from exercises import solution, stub
 
 from duetlib import latency
 from duetlib.check import Verdict
@@ -23,7 +21,7 @@ from duetlib.check import chapter9 as check
 from duetlib.latency import Link, slow_start_ms, transfer_ms
 from duetlib.plotting import chapter9 as figures
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "book" / "09_device_and_cloud_on_paper.ipynb"
+CHAPTER = "09_device_and_cloud_on_paper"
 CHECKS: dict[str, Callable[..., Verdict]] = {
     "table_ms": check.table_ms,
     "bursts": check.bursts,
@@ -32,34 +30,15 @@ CHECKS: dict[str, Callable[..., Verdict]] = {
 }
 
 
-def sources(kind: str) -> list[str]:
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
-def defined(code: str, name: str) -> Any:
-    """Run code on its own, and take a function from it."""
-    space: dict[str, Any] = {}
-    exec(code, space)
-    return space[name]
-
-
-def blocks_with(texts: list[str], name: str) -> list[str]:
-    return [text for text in texts if f"def {name}(" in text]
-
-
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_folded_solution_passes(name: str) -> None:
-    markdown = "\n".join(sources("markdown"))
-    (code,) = blocks_with(re.findall(r"```python\n(.*?)```", markdown, re.DOTALL), name)
-    verdict = CHECKS[name](defined(code, name))
+    verdict = CHECKS[name](solution(CHAPTER, name))
     assert verdict.passed, verdict
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_stub_is_blank(name: str) -> None:
-    (stub,) = [text for text in blocks_with(sources("code"), name) if text.rstrip().endswith("...")]
-    assert CHECKS[name](defined(stub, name)).name == "blank"
+    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
 
 
 def log_bursts(n_bytes: int) -> int:

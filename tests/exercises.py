@@ -1,0 +1,42 @@
+"""The exercises of a chapter as its notebook has them: stubs, and solutions folded under hints."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+BOOK = Path(__file__).resolve().parent.parent / "book"
+
+
+def sources(chapter: str, kind: str) -> list[str]:
+    """The texts of a chapter's cells of one kind; `chapter` is its file's name without an end."""
+    cells = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == kind]
+
+
+def defined(code: str, name: str, **space: Any) -> Any:
+    """Run code on its own, and take a function from it."""
+    exec(code, space)
+    return space[name]
+
+
+def defining(texts: list[str], name: str) -> list[str]:
+    """The texts that define a function of this name."""
+    return [text for text in texts if f"def {name}(" in text]
+
+
+def solution(chapter: str, name: str) -> Any:
+    """The function that a chapter's one solution of this name defines."""
+    blocks = re.findall(r"```python\n(.*?)```", "\n".join(sources(chapter, "markdown")), re.DOTALL)
+    (code,) = defining(blocks, name)
+    return defined(code, name)
+
+
+def stub(chapter: str, name: str) -> Any:
+    """The function that a reader finds and is to write, without what stands around it."""
+    pattern = re.compile(rf"^def {name}\([^\n]*\):\n    \.\.\.$", re.MULTILINE)
+    (code,) = pattern.findall("\n".join(sources(chapter, "code")))
+    return defined(code, name)
