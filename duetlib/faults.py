@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import random
 import select
 import socket
 import socketserver
@@ -27,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from .cloud import Cloud, Settings, create_app, running
 from .device import Device
 from .payload import PREFIX, SIGNATURE, Layers, pack, seal, split_layers
-from .transport import Http
+from .transport import CutOff, Http, TimedOut
 
 CLICKS = (1, 2, 3)  # of the user who asks
 START = PREFIX.size + SIGNATURE  # where the safetensors file begins
@@ -314,6 +315,33 @@ def try_fault(fault: Fault, folder: Path, forger: Forger) -> dict[str, Any]:
     return _row(fault.name, "device", fault.counter, counted, sources, unverified)
 
 
+def try_loss(folder: Path, forger: Forger, share: float = 0.05, n: int = 200) -> dict[str, Any]:
+    """Sessions over a link that loses a share of all exchanges whole; a row as of `try_fault`.
+
+    A packet that is lost TCP sends again, and the answer comes late: `tools/measure_link.py` does
+    that. What is lost here stays lost, and the device has to ask again.
+
+    Args:
+        share: that is lost. n: sessions.
+    """
+    dice = random.Random(0)
+
+    def lossy(request: bytes, limit: int) -> bytes:
+        if dice.random() < share:
+            raise dice.choice((CutOff, TimedOut))("lost")
+        return forger.message(request)
+
+    device = Device(folder / "device", lossy, wait=0.0)
+    sources, unverified = [], 0
+    for _ in range(n):
+        sources.append(device.start_session(CLICKS).source)
+        differ = [k for k, v in forger.layers.items() if (device.session.layers[k] != v).any()]
+        unverified += bool(differ) and sources[-1] != "shipped"
+    name = f"{100 * share:g} % of exchanges lost, {n} sessions"
+    seen = [*dict.fromkeys(sources), sources[-1]]
+    return _row(name, "device", "retried", device.counts["retried"], seen, unverified)
+
+
 def try_attack(attack: Attack, folder: Path) -> dict[str, Any]:
     """One attack on the real cloud, between two honest sessions; a row as of `try_fault`."""
     app = create_app(folder, Settings(body_seconds=0.3))
@@ -359,11 +387,11 @@ def _send(attack: Attack, url: str, request: bytes, right: str) -> int:
 
 
 def run(folder: Path) -> list[dict[str, Any]]:
-    """Every fault and every attack, tried once: a row each, as `try_fault` returns it.
+    """Every fault, a lossy link and every attack: a row each, as `try_fault` returns it.
 
     Args:
         folder: as `export` wrote it.
     """
     forger = Forger(folder)
     rows = [try_fault(fault, folder, forger) for fault in FAULTS]
-    return rows + [try_attack(attack, folder) for attack in ATTACKS]
+    return [*rows, try_loss(folder, forger)] + [try_attack(attack, folder) for attack in ATTACKS]
