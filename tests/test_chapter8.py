@@ -165,6 +165,17 @@ def test_curves_are_means_over_seeds() -> None:
     assert "$N_p$ = 3" not in labels
 
 
+def test_figure_7_shows_every_seed_and_what_is_missing() -> None:
+    figures.figure_7(records(), ("base", "hypernetwork", "duet"))
+    small, large = plt.gcf().axes
+    assert [text.get_text() for text in small.texts] == ["not measured"]
+    assert len(large.texts) == 3
+    dots = [line for line in small.lines if line.get_marker() not in ("None", None)]
+    assert [list(line.get_ydata()) for line in dots] == [pytest.approx([50, 51, 52])] * 2
+    ends = [float(y) for y in small.lines[2].get_ydata()]
+    assert ends == pytest.approx(vision_tables.interval(np.array([50.0, 51.0, 52.0])))
+
+
 def test_recalls_are_means_over_seeds_in_per_cent() -> None:
     table = records()
     for k, name in enumerate(figures.CLASSES):

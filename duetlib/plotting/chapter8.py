@@ -16,7 +16,7 @@ from torch import Tensor
 from data_prep.videos import CLASSES
 
 from ..tables import NOT_MEASURED
-from ..vision_tables import curves, oscillation
+from ..vision_tables import curves, interval, only, oscillation
 from .chapter5 import arrow, box
 from .style import COLORS, INK, METHOD_STYLE
 
@@ -188,6 +188,35 @@ def learning(records: pd.DataFrame, methods: Sequence[str], first: int = 1) -> N
     axes[0].set(ylabel="training loss", yscale="log")
     axes[1].set(ylabel="accuracy on test people, %", xlabel="epoch")
     axes[1].legend(loc="lower right", ncols=2)
+    plt.show()
+
+
+def figure_7(records: pd.DataFrame, methods: Sequence[str]) -> None:
+    """The faces' half of Figure 7: every seed's accuracy, the mean, and the 95 % interval.
+
+    Args:
+        records: of one strength. methods: from left to right, N_p = 5 where it says nothing else.
+    """
+    _, axes = plt.subplots(1, 2, figsize=(7, 3.8), sharey=True)
+    for ax, (backbone, title) in zip(axes, BACKBONES.items(), strict=True):
+        for x, method in enumerate(methods):
+            accuracy = 100 * only(records, backbone, method)["accuracy"].to_numpy(float)
+            color, marker = (METHOD_STYLE[method][key] for key in ("color", "marker"))
+            if not len(accuracy):
+                note: dict[str, Any] = {"rotation": 90, "ha": "center", "color": COLORS["grey"]}
+                ax.text(
+                    x, 0.5, NOT_MEASURED, transform=ax.get_xaxis_transform(), va="center", **note
+                )
+                continue
+            ax.plot([x - 0.18] * len(accuracy), accuracy, marker, color=color, ms=6, alpha=0.6)
+            ax.plot([x - 0.05, x + 0.3], [accuracy.mean()] * 2, color=color, lw=2.5)
+            ax.plot([x + 0.125] * 2, interval(accuracy), color=color, lw=1.5)
+        labels = [
+            METHOD_STYLE[method]["label"].replace(" without", "\nwithout") for method in methods
+        ]
+        ax.set_xticks(range(len(methods)), labels, rotation=25, ha="right")
+        ax.set(title=title, xlim=(-0.5, len(methods) - 0.4))
+    axes[0].set_ylabel("accuracy, %")
     plt.show()
 
 
