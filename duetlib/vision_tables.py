@@ -60,12 +60,12 @@ def only(records: pd.DataFrame, backbone: str, method: str, n_p: int | None = No
 def interval(values: Floats, overlap: float = OVERLAP) -> tuple[float, float]:
     """95 % interval of a mean over seeds, Student's t, widened for training people in common.
 
-    NaN for fewer than two seeds.
+    NaN for fewer than three seeds: from two, Student's t reaches further than any claim.
 
     Source: Nadeau and Bengio (2003), Section 3; Chapter 8.
     """
     n = len(values)
-    if n < 2:
+    if n < 3:
         return float("nan"), float("nan")
     reach = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) * np.sqrt(1 / n + overlap)
     return float(values.mean() - reach), float(values.mean() + reach)

@@ -30,7 +30,7 @@ def test_an_interval_is_wider_than_students_t_by_the_overlap() -> None:
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 4, values.mean(), stats.sem(values)))
     wide = tables.interval(values)
     assert wide[1] - wide[0] == pytest.approx((high - low) * np.sqrt((1 / 5 + 1 / 3) * 5))
-    assert all(np.isnan(tables.interval(np.array([0.3]))))
+    assert all(np.isnan(tables.interval(np.array([0.3, 0.4]))))
 
 
 def test_the_interval_covers_where_folds_share_people() -> None:
@@ -63,7 +63,7 @@ def test_differences_pair_seeds() -> None:
 
 
 def test_tables_2_and_4_by_hand() -> None:
-    rows = [record("base", s, a, balanced_accuracy=0.3) for s, a in ((0, 0.5), (1, 0.6))]
+    rows = [record("base", s, a, balanced_accuracy=0.3) for s, a in enumerate((0.5, 0.55, 0.6))]
     rows += [record("duet", 0, 0.8, n_p=2), record("duet", 0, 0.7, n_p=5)]
     frame = pd.DataFrame(rows)
     two = tables.table_2(frame, ("accuracy", "balanced_accuracy")).set_index(["backbone", "method"])
