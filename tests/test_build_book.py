@@ -288,3 +288,15 @@ def test_arguments_named_in_one_line_are_told_apart() -> None:
         "    Chapter 4,",
         "    Eq. (6).",
     ]
+
+
+def test_a_figure_that_no_page_shows_any_more_is_removed(tmp_path: Path) -> None:
+    images = tmp_path / "_images"
+    (tmp_path / "api").mkdir()
+    images.mkdir()
+    for name in ("a.png", "b.png", "old.png"):
+        (images / name).write_bytes(b"x")
+    (tmp_path / "index.html").write_text('<img src="_images/a.png">')
+    (tmp_path / "api" / "page.html").write_text('<img src="../_images/b.png">')
+    build_book.drop_old_images(tmp_path)
+    assert sorted(path.name for path in images.iterdir()) == ["a.png", "b.png"]

@@ -366,8 +366,17 @@ def build_site(source: Path, build: Path, keys: dict[str, str]) -> None:
         # pages without a warning would not be read again, nor would those with one
         shutil.rmtree(build / ".doctrees", ignore_errors=True)
         raise BuildError(complaints(done.stdout + done.stderr))
+    drop_old_images(html)
     write_if_changed(kept, json.dumps(keys))
     say("site", f"built     {time.perf_counter() - started:6.1f} s")
+
+
+def drop_old_images(html: Path) -> None:
+    """Remove the figures of earlier builds, which no page shows any more: Sphinx keeps them."""
+    shown = "".join(page.read_text() for page in html.rglob("*.html"))
+    for image in (html / "_images").glob("*"):
+        if image.name not in shown:
+            image.unlink()
 
 
 def store(chapters: list[Path], executed: Path) -> None:
