@@ -22,7 +22,10 @@ from .vision_experiments import VisionRun, grid
 Floats = NDArray[np.float64]
 
 OVERLAP = 1 / 3  # people tested on over people trained on: one fold, and three
-NEEDED = "backbone method seed n_p size strength accuracy curve sessions config date commit device"
+NEEDED = (
+    "backbone method seed n_p size strength weight_decay accuracy curve sessions config date "
+    "commit device"
+)
 METHODS_OF_TABLE_2 = ("base", "hypernetwork", "duet_no_swa", "duet")
 
 
@@ -30,19 +33,38 @@ def recorded(dataset: str = "faces") -> pd.DataFrame:
     """The records of a data set of faces; none at all where there is no file.
 
     Returns:
-        A row a run, as `load_records` has it, with the strength of what is personal (drawn faces).
+        A row a run, as `load_records` has it, with the strength of what is personal (drawn faces)
+        and the weight decay.
     """
     try:
         records = load_records(dataset)
     except FileNotFoundError:
         return pd.DataFrame(columns=NEEDED.split())
     drawn = [dict(config.get("data", ())) for config in records["config"]]
-    return records.assign(strength=[float(data.get("strength", 1.0)) for data in drawn])
+    return records.assign(
+        strength=[float(data.get("strength", 1.0)) for data in drawn],
+        weight_decay=[config["train"]["weight_decay"] for config in records["config"]],
+    )
 
 
 def standard(records: pd.DataFrame, strength: float = 1.0) -> pd.DataFrame:
-    """The runs on people of one strength; every N_p is among them."""
-    return records[records["strength"] == strength]
+    """The runs on people of one strength, without weight decay; every N_p is among them."""
+    return records[(records["strength"] == strength) & (records["weight_decay"] == 0)]
+
+
+def same_seeds(records: pd.DataFrame) -> pd.DataFrame:
+    """The runs of those seeds that every method and N_p of a backbone has.
+
+    Each seed tests other people: means over other seeds would compare people, not methods.
+    """
+
+    def common(of: pd.DataFrame) -> pd.Series:
+        ways = of.groupby(["method", "n_p"]).ngroups
+        seeds = of.drop_duplicates(["method", "n_p", "seed"]).groupby("seed").size()
+        return of["seed"].isin(seeds.index[seeds == ways])
+
+    kept = [of[common(of)] for _, of in records.groupby("backbone", sort=False)]
+    return pd.concat(kept) if kept else records
 
 
 def only(records: pd.DataFrame, backbone: str, method: str, n_p: int | None = None) -> pd.DataFrame:
@@ -143,10 +165,13 @@ def table_2(records: pd.DataFrame, metrics: Sequence[str] = ("accuracy",)) -> pd
 def table_4(records: pd.DataFrame) -> pd.DataFrame:
     """Accuracy by N_p beside the printed one, in per cent; N_p = 0 is the base.
 
+    Only seeds that every N_p of a backbone has are in it (`same_seeds`).
+
     Returns:
         Columns `backbone`, `n_p`, `seeds`, `accuracy`, `std`, `low`, `high`, `printed`,
         `printed_std`; NaN where there is no record.
     """
+    records = same_seeds(records[records["method"].isin(["base", "duet_no_swa", "duet"])])
     rows = []
     for (backbone, n_p), printed in TABLE_4.items():
         method = {0: "base", 1: "duet_no_swa"}.get(n_p, "duet")
@@ -168,6 +193,31 @@ def curves(records: pd.DataFrame) -> pd.DataFrame:
         who = {name: record[name] for name in ("backbone", "method", "n_p", "seed")}
         rows += [{**who, **epoch} for epoch in record["curve"]]
     return pd.DataFrame(rows)
+
+
+def detail(records: pd.DataFrame, field: str, every: int = 25) -> pd.DataFrame:
+    """How a metric is spread over seeds, at every so many epochs (Figure 6).
+
+    Args:
+        records: of one backbone. field: of the learning curves. every: the paper's 25.
+
+    Returns:
+        Columns `method`, `n_p`, `epoch`, `seeds`, and `mean`, `median`, `std`, `min`, `max`, `q25`
+        and `q75` over seeds.
+    """
+    table = curves(records)
+    groups = table[table["epoch"] % every == 0].groupby(["method", "n_p", "epoch"], sort=False)
+    spread = groups[field].agg(
+        seeds="count",
+        mean="mean",
+        median="median",
+        std="std",
+        min="min",
+        max="max",
+        q25=lambda values: values.quantile(0.25),
+        q75=lambda values: values.quantile(0.75),
+    )
+    return spread.reset_index()
 
 
 def oscillation(curve: Sequence[dict[str, float]], field: str = "test_accuracy") -> float:
@@ -218,4 +268,5 @@ def missing(records: pd.DataFrame, dataset: str = "faces") -> pd.DataFrame:
 
 
 def _settings(run: VisionRun) -> str:
-    return ", ".join(f"{name}={value}" for name, value in (*run.ppg, *run.data))
+    decay = [("weight_decay", run.train.weight_decay)] if run.train.weight_decay else []
+    return ", ".join(f"{name}={value}" for name, value in (*run.ppg, *run.data, *decay))

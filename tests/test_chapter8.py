@@ -165,6 +165,23 @@ def test_curves_are_means_over_seeds() -> None:
     assert "$N_p$ = 3" not in labels
 
 
+def test_figure_6_has_mean_median_quartiles_and_extremes() -> None:
+    table = records()
+    for seed, curve in zip(table["seed"], table["curve"], strict=True):
+        long = [{"epoch": e, "test_accuracy": seed**2 / 10} for e in range(1, 51)]
+        curve[:] = [{**row, "test_loss": 1.0} for row in long]
+    figures.figure_6(table, ("base", "hypernetwork", "duet"))
+    top, bottom = plt.gcf().axes[:3], plt.gcf().axes[3:]
+    assert [len(ax.texts) for ax in (*top, *bottom)] == [0, 1, 0] * 2
+    mean, median = top[2].lines
+    assert list(mean.get_xdata()) == [25, 50]
+    assert list(mean.get_ydata()) == pytest.approx([50 / 3] * 2)  # of 0, 10 and 40
+    assert list(median.get_ydata()) == pytest.approx([10] * 2)
+    extremes, quartiles = (c.get_segments()[0][:, 1] for c in top[2].collections)  # type: ignore[attr-defined]
+    assert list(extremes) == pytest.approx([0, 40])
+    assert list(quartiles) == pytest.approx([5, 25])
+
+
 def test_figure_7_shows_every_seed_and_what_is_missing() -> None:
     figures.figure_7(records(), ("base", "hypernetwork", "duet"))
     small, large = plt.gcf().axes

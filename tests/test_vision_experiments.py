@@ -28,6 +28,7 @@ from duetlib.vision_experiments import (
     costs,
     mean_layers,
     of_another_person,
+    of_the_same_person,
 )
 from duetlib.vision_training import VisionConfig, cut, evaluate, predict, trained
 
@@ -48,7 +49,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_grid_has_every_run_once_the_most_telling_first() -> None:
     runs = experiments.grid("faces")
     assert len({run.key for run in runs}) == len({hash_of(run) for run in runs}) == len(runs)
-    plain = {(r.backbone, r.method, r.seed, r.size) for r in runs if not r.ppg and not r.data}
+    decayed = {(r.method, r.seed) for r in runs if r.train.weight_decay}
+    assert decayed == {("base", 0), ("duet_no_swa", 0)}
+    usual = [r for r in runs if not (r.ppg or r.data or r.train.weight_decay)]
+    plain = {(r.backbone, r.method, r.seed, r.size) for r in usual}
+    assert len(plain) == len(usual)
     four = ("base", "hypernetwork", "duet_no_swa", "duet")
     wanted = {(SMALL, method, s, 64) for method in (*four, *STARTS_FROM) for s in range(5)}
     others = set(METHODS) - set(four)
@@ -60,7 +65,7 @@ def test_the_grid_has_every_run_once_the_most_telling_first() -> None:
     assert generators == {("duet", s, ("n_generators", n)) for s in range(3) for n in (2, 3)}
     strengths = {(r.method, r.seed, r.data[0][1]) for r in runs if r.data}
     assert strengths == {(m, s, x) for m in three for s in range(3) for x in (0.0, 2.0)}
-    first = {(r.method, r.seed) for r in runs[:15]}
+    first = {(r.method, r.seed) for r in runs[:21]}
     assert first == {(m, s) for m in (*three, *STARTS_FROM) for s in range(3)}
 
 
@@ -69,7 +74,7 @@ def test_a_control_comes_right_after_its_training() -> None:
     for n, run in enumerate(runs):
         assert (run.trains == run) == (run.method in METHODS)
         if run.trains != run:
-            assert run.trains in runs[max(0, n - 2) : n]
+            assert run.trains in runs[max(0, n - len(STARTS_FROM)) : n]
 
 
 def test_ckplus_is_the_same_at_224_pixels() -> None:
@@ -165,7 +170,7 @@ def test_the_controls_take_a_trained_duet(record_of: Any) -> None:
         found = evaluate(model, split.test, control(method, model, split, 0)).metrics
         assert record["metrics"]["loss"] == pytest.approx(found["loss"], abs=1e-6)
         losses.append(found["loss"])
-    with pytest.raises(ValueError, match="method 'stale' is not one of shuffled, constant"):
+    with pytest.raises(ValueError, match="method 'stale' is not one of shuffled, same_person"):
         control("stale", model, split, 0)
 
 
@@ -198,6 +203,32 @@ def test_nobody_gets_their_own_first_frame() -> None:
     assert not torch.equal(of_another_person(person, 0), of_another_person(person, 1))
     with pytest.raises(ValueError, match="all videos are of one person"):
         of_another_person(torch.tensor([5, 5]))
+
+
+def test_another_video_of_the_same_person_where_there_is_one() -> None:
+    person = torch.tensor([7, 7, 3, 3, 3, 9])
+    drawn = torch.stack([of_the_same_person(person, seed) for seed in range(40)])
+    assert (person[drawn] == person).all()
+    assert (drawn[:, 5] == 5).all(), "who has one video alone keeps it"
+    for video, others in enumerate(([1], [0], [3, 4], [2, 4], [2, 3])):
+        assert sorted(drawn[:, video].unique().tolist()) == others
+
+
+def test_a_control_sees_the_frames_that_it_says() -> None:
+    """Layers from the last frame are those of a film that is run backwards."""
+    torch.manual_seed(0)
+    split = cut(small_videos.videos(size=64), 0)
+    model = build(SMALL, "duet", **dict(LITTLE)).eval()
+    rows = torch.arange(len(split.test))
+    with torch.no_grad():
+        found = built(control("last_frame", model, split, 0)(rows))
+        backwards = built(model.layers(split.test.frames.flip(1)[:, 0]))
+        row = of_the_same_person(split.test.person, 3)
+        theirs = built(control("same_person", model, split, 3)(rows))
+        own = built(model.layers(split.test.frames[:, 0]))
+    for a, b, c, d in zip(found, backwards, theirs, own, strict=True):
+        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(c, d[row])
 
 
 def test_the_mean_of_layers_is_the_mean_of_what_is_built() -> None:

@@ -21,7 +21,7 @@ def record(method: str, seed: int, accuracy: float, n_p: int | None = None, **mo
     n_p = {"base": 0, "duet_no_swa": 1, "duet": 5}.get(method, 0) if n_p is None else n_p
     curve = [{"epoch": e, "loss": 1.0 / e, "test_accuracy": accuracy} for e in (1, 2, 3, 4)]
     row = {"backbone": SMALL, "method": method, "seed": seed, "n_p": n_p, "accuracy": accuracy}
-    return {**row, "strength": 1.0, "curve": curve, **more}
+    return {**row, "strength": 1.0, "weight_decay": 0.0, "curve": curve, **more}
 
 
 def test_an_interval_is_wider_than_students_t_by_the_overlap() -> None:
@@ -62,6 +62,39 @@ def test_differences_pair_seeds() -> None:
         tables.difference(base, base.assign(seed=9))
 
 
+def test_only_seeds_that_all_have_are_compared() -> None:
+    rows = [record("base", s, 0.5 + s / 10) for s in range(3)]
+    rows += [record("duet", s, 0.6) for s in (0, 2)] + [record("duet", 2, 0.6, n_p=2)]
+    rows += [record("base", 7, 0.9, backbone=LARGE)]
+    kept = tables.same_seeds(pd.DataFrame(rows))
+    assert kept[["backbone", "method", "n_p", "seed"]].to_numpy().tolist() == [
+        [SMALL, "base", 0, 2],
+        [SMALL, "duet", 5, 2],
+        [SMALL, "duet", 2, 2],
+        [LARGE, "base", 0, 7],
+    ]
+    four = tables.table_4(pd.DataFrame(rows)).set_index(["backbone", "n_p"])
+    assert four.loc[(SMALL, 0), "accuracy"] == pytest.approx(70)  # of seed 2
+    assert tables.same_seeds(pd.DataFrame(rows)[:0]).empty
+
+
+def test_detail_is_a_spread_over_seeds_at_every_25th_epoch() -> None:
+    def run(seed: int, up: float) -> dict:
+        curve = [{"epoch": e, "test_accuracy": up + e / 1000} for e in range(1, 60)]
+        return record("base", seed, up, curve=curve)
+
+    rows = pd.DataFrame([run(seed, up) for seed, up in enumerate((0.0, 0.1, 0.2, 0.9))])
+    of = tables.detail(rows, "test_accuracy").set_index("epoch")
+    assert list(of.index) == [25, 50]
+    row = of.loc[50].drop(["method", "n_p"]) - 0.05  # what the epoch adds to all of them
+    assert row["mean"] == pytest.approx(0.3)
+    assert row["median"] == pytest.approx(0.15)
+    assert (row["min"], row["max"]) == (pytest.approx(0), pytest.approx(0.9))
+    # between sorted values: 0.1 · 3/4 of the first gap, and 0.2 + 1/4 of the last
+    assert (row["q25"], row["q75"]) == (pytest.approx(0.075), pytest.approx(0.375))
+    assert of.loc[50, "std"] == pytest.approx(np.std([0, 0.1, 0.2, 0.9], ddof=1))
+
+
 def test_tables_2_and_4_by_hand() -> None:
     rows = [record("base", s, a, balanced_accuracy=0.3) for s, a in enumerate((0.5, 0.55, 0.6))]
     rows += [record("duet", 0, 0.8, n_p=2), record("duet", 0, 0.7, n_p=5)]
@@ -73,14 +106,15 @@ def test_tables_2_and_4_by_hand() -> None:
     assert two.loc[(SMALL, "base"), "balanced_accuracy"] == pytest.approx(30)
     assert two.loc[(SMALL, "duet"), "accuracy"] == pytest.approx(70)
     assert two.loc[LARGE, "accuracy"].isna().all() and (two.loc[LARGE, "seeds"] == 0).all()
-    four = tables.table_4(frame).set_index(["backbone", "n_p"])
+    four = tables.table_4(frame[frame["method"] == "base"]).set_index(["backbone", "n_p"])
     assert list(four.index) == list(TABLE_4)
-    assert four.loc[(SMALL, 2), "accuracy"] == pytest.approx(80)
-    assert np.isnan(four.loc[(SMALL, 2), "std"])
     reach = stats.t.ppf(0.975, 2) * 5 * np.sqrt(1 / 3 + 1 / 3)
     assert four.loc[(SMALL, 0), "low"] == pytest.approx(55 - reach)
     assert four.loc[(SMALL, 0), "high"] == pytest.approx(55 + reach)
     assert four.loc[(SMALL, 5), "printed"] == 75.15
+    on_seed_0 = tables.table_4(frame).set_index(["backbone", "n_p"]).loc[SMALL]
+    assert on_seed_0["accuracy"][[0, 2, 5]].tolist() == pytest.approx([50, 80, 70])
+    assert on_seed_0["std"].isna().all()
 
 
 def test_oscillation_by_hand() -> None:
@@ -106,11 +140,13 @@ def test_missing_counts_what_has_no_record(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_strength_is_part_of_what_was_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    records = pd.DataFrame({"config": [{"data": [["strength", 2.0]]}, {"data": []}, {}]})
+    train = {"weight_decay": 0.0}
+    settings = [{"data": [["strength", 2.0]]}, {"data": []}, {}, {"train": {"weight_decay": 5e-4}}]
+    records = pd.DataFrame({"config": [{"train": train, **setting} for setting in settings]})
     monkeypatch.setattr(tables, "load_records", lambda name: records)
     found = tables.recorded("faces")
-    assert found["strength"].tolist() == [2.0, 1.0, 1.0]
-    assert len(tables.standard(found)) == 2
+    assert found["strength"].tolist() == [2.0, 1.0, 1.0, 1.0]
+    assert tables.standard(found).index.tolist() == [1, 2], "no weight decay"
 
     def none(name: str) -> pd.DataFrame:
         raise FileNotFoundError

@@ -16,7 +16,7 @@ from torch import Tensor
 from data_prep.videos import CLASSES
 
 from ..tables import NOT_MEASURED
-from ..vision_tables import curves, interval, only, oscillation
+from ..vision_tables import curves, detail, interval, only, oscillation, same_seeds
 from .chapter5 import arrow, box
 from .style import COLORS, INK, METHOD_STYLE
 
@@ -191,6 +191,34 @@ def learning(records: pd.DataFrame, methods: Sequence[str], first: int = 1) -> N
     plt.show()
 
 
+def figure_6(records: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Accuracy and loss on the test people at every 25th epoch: how seeds spread (Figure 6).
+
+    A thick line is the mean, a ring the median, a box the quartiles, a thin line the extremes.
+
+    Args:
+        records: of one backbone. methods: a column each, N_p = 5 where it says nothing else.
+    """
+    _, axes = plt.subplots(2, len(methods), figsize=(7, 5.0), sharex=True, sharey="row")
+    for (ax, below), method in zip(axes.T, methods, strict=True):
+        style, runs = METHOD_STYLE[method], only(records, records["backbone"].iloc[0], method)
+        ax.set_title(style["label"].replace(" without", "\nwithout"))
+        for panel, field, scale in ((ax, "test_accuracy", 100), (below, "test_loss", 1)):
+            if runs.empty:
+                panel.text(0.5, 0.5, NOT_MEASURED, transform=panel.transAxes, ha="center")
+                continue
+            of = detail(runs, field)
+            x, color = of["epoch"], style["color"]
+            panel.vlines(x, scale * of["min"], scale * of["max"], color=color, lw=1)
+            panel.vlines(x, scale * of["q25"], scale * of["q75"], color=color, lw=7, alpha=0.35)
+            panel.plot(x, scale * of["mean"], color=color)
+            panel.plot(x, scale * of["median"], "o", color=color, mfc="none", ms=4.5)
+    axes[0, 0].set_ylabel("test accuracy, %")
+    axes[1, 0].set(ylabel="test loss", yscale="log")
+    axes[1, len(methods) // 2].set_xlabel("epoch")
+    plt.show()
+
+
 def figure_7(records: pd.DataFrame, methods: Sequence[str]) -> None:
     """The faces' half of Figure 7: every seed's accuracy, the mean, and the 95 % interval.
 
@@ -243,16 +271,17 @@ def recalls(records: pd.DataFrame, methods: Sequence[str]) -> None:
 
 
 def by_generators(records: pd.DataFrame, first: int = 1) -> None:
-    """The same accuracy for each number of generators (Figure 3).
+    """The same accuracy for each number of generators, on the same people (Figure 3).
 
     Args:
         records: of one backbone.
     """
-    table = curves(records)
+    of_duet = records[records["method"].isin(["base", "duet_no_swa", "duet"])]
+    table = curves(same_seeds(of_duet))
     table = table[table["epoch"] >= first].assign(test=lambda t: 100 * t["test_accuracy"])
     _, ax = plt.subplots(figsize=(7, 3.9))
     for n_p, (color, line, label) in N_P_LOOKS.items():
-        of = table[(table["n_p"] == n_p) & table["method"].isin(["base", "duet_no_swa", "duet"])]
+        of = table[table["n_p"] == n_p]
         if len(of):
             _bands(ax, of, "test", {"color": COLORS[color], "ls": line, "label": label})
     ax.set(ylabel="accuracy on test people, %", xlabel="epoch")
