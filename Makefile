@@ -22,8 +22,10 @@ test: book $(VENV)/.test  ## run every check: style, types, unit, equation, site
 	$(RUN) -m mypy
 	DUET_PROGRESS=0 $(RUN) -m pytest -q --nbval-lax --nbval-current-env tests book
 
-results: $(VENV)/.book  ## make the records of the full runs again (hours)
-	$(RUN) -m duetlib.experiments
+results: $(VENV)/.book  ## make the records of the full runs that are missing (more than a day of one core)
+	$(RUN) -m duetlib.experiments --dataset ml-100k
+	$(RUN) -m duetlib.experiments --dataset faces
+	$(RUN) -m duetlib.experiments --dataset ml-1m
 
 bench: $(VENV)/.book  ## time the speed-critical parts of library, cloud and device (a quarter of an hour)
 	$(RUN) tools/bench.py

@@ -314,8 +314,9 @@ def _kept_frames(folder: Path, name: str, labelled: int) -> list[Path]:
         raise Flaw("too short", f"{len(frames)} frames, and {KEPT} are needed")
     if labelled not in frames:
         raise Flaw("labelled frame missing", f"{name}_{labelled:08d}.png")
-    half = KEPT // 2
-    last = max(frames)
+    half, last = KEPT // 2, max(frames)
+    if labelled != last:  # CK+ labels the peak, which is where a sequence ends
+        raise Flaw("label not on the last frame", f"{labelled}, and the last is {last}")
     needed = [*range(1, half + 1), *range(last - half + 1, last + 1)]
     missing = [number for number in needed if number not in frames]
     if missing:

@@ -31,7 +31,7 @@ def test_a_small_bench_writes_its_records(
     monkeypatch.setattr(bench_vision, "VIDEOS", 3)
     monkeypatch.setattr(bench_vision, "keep_freed_memory", lambda: None)  # of this whole process
     monkeypatch.setattr(bench_vision, "memory", lambda generators: [])
-    bench_vision.main(tmp_path / "bench_vision.jsonl", rounds=1, sizes=(1, 2))
+    bench_vision.main(tmp_path / "bench_vision.jsonl", rounds=1, sizes=(1, 2), counts={"fear": 3})
     rows = [json.loads(line) for line in (tmp_path / "bench_vision.jsonl").read_text().splitlines()]
     for row in rows:
         assert {"part", "variant", "load", "date", "machine", "torch", "commit"} <= row.keys()
@@ -40,6 +40,9 @@ def test_a_small_bench_writes_its_records(
     for variant in bench_vision.TRAINED:
         of = [row for row in rows if row["part"] == f"share of a step, {SMALL}, {variant}"]
         assert sum(row["share"] for row in of) == pytest.approx(1)
+    (drawn,) = (row for row in rows if "frames_per_second" in row)
+    assert drawn["frames"] == 18
+    assert drawn["frames_per_second"] == pytest.approx(18 / (drawn["ms"] / 1e3))
     ways = {row["variant"] for row in rows if row["part"] == "convolution, forward+backward"}
     assert ways == {"loop", "batched", "grouped"}
     assert "generated layer, forward" in capsys.readouterr().out

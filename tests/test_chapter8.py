@@ -118,7 +118,10 @@ def records() -> pd.DataFrame:
                 {"epoch": e, "loss": 2.0 / e + n_p / 10, "test_accuracy": 0.1 * e + seed / 100}
                 for e in range(1, 6)
             ]
-            shifts = [{"light_x": s, "accuracy": 0.9 - s / 10 + seed / 100} for s in (0.0, 1.0)]
+            shifts = [
+                {"light_x": s, "accuracy": 0.9 - s / 10 + seed / 100, "apex_accuracy": 0.5 - s / 10}
+                for s in (0.0, 1.0)
+            ]
             row = {"backbone": "mobilenet_v3_small", "method": method, "n_p": n_p, "seed": seed}
             rows.append({**row, "curve": curve, "sessions": shifts, "accuracy": 0.5 + seed / 100})
     return pd.DataFrame(rows)
@@ -212,9 +215,10 @@ def test_what_was_not_measured_says_so() -> None:
 
 def test_sessions_and_generators_show_the_table() -> None:
     figures.sessions(vision_tables.by_session(records().iloc[:6]), "light")
-    base = plt.gca().lines[0]
-    assert list(base.get_xdata()) == [0, 1]
-    assert list(base.get_ydata()) == pytest.approx([91, 81])
+    every, apex = (ax.lines[0] for ax in plt.gcf().axes)
+    assert list(every.get_xdata()) == [0, 1]
+    assert list(every.get_ydata()) == pytest.approx([91, 81])
+    assert list(apex.get_ydata()) == pytest.approx([50, 40])
     figures.numbers_of_generators(vision_tables.table_4(records()))
     stars = [ln for ln in plt.gcf().axes[0].lines if ln.get_marker() == "*"]
     assert [float(ln.get_ydata()[0]) for ln in stars] == [67.88, 71.82, 73.11, 73.74, 75.15]  # type: ignore[index]

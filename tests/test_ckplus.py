@@ -257,6 +257,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "labelled frame missing",
         "S005_001_00000009.png",
     ),
+    "label of an early frame": (
+        lambda r: label(r).rename(label(r).with_name("S005_001_00000004_emotion.txt")),
+        "label not on the last frame",
+        "4, and the last is 9",
+    ),
     "a folder cut short": (lambda r: keep_frames(r, 5), "too short", "5 frames"),
     "no frames": (
         lambda r: shutil.rmtree(frame(r).parent),

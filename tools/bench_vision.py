@@ -1,4 +1,4 @@
-"""`make bench`, the part on faces: a training step of each method, and where its time goes.
+"""`make bench`, the part on faces: drawing them, a training step of each method, where time goes.
 
 Like `bench.py`: one process, one thread, CPU time, variants that take turns, medians over rounds.
 The memory of a step is measured in a process of its own for each number of generators. All goes to
@@ -12,7 +12,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from bench import (
     write_records,
 )
 
+from data_prep.faces import load_faces
+from data_prep.videos import COUNTS
 from duetlib.conv import conv_1x1, conv_grouped, conv_loop
 from duetlib.experiments import provenance, results_dir
 from duetlib.factored import apply, factors
@@ -93,6 +95,19 @@ class Step:
             ),
             "optimiser": self.trainer.optimizer.step,
         }
+
+
+def drawing(size: int, counts: Mapping[str, int], rounds: int) -> list[Row]:
+    """Frames that are drawn in a CPU second.
+
+    Args:
+        size: S. counts: videos of each emotion.
+    """
+    frames = FRAMES * sum(counts.values())
+    (seconds,) = measure({"": lambda: load_faces(size, counts=counts)}, rounds).values()
+    rate = frames / statistics.median(seconds)
+    row = {"part": f"drawing faces, {size} px", "variant": "grey", "frames": frames}
+    return [{**row, "ms": 1e3 * statistics.median(seconds), "frames_per_second": rate}]
 
 
 def training(name: str, rounds: int) -> list[Row]:
@@ -197,12 +212,14 @@ def main(
     rounds: int = 7,
     generators: Sequence[int] = (1, 2, 3, 5),
     sizes: Sequence[int] = (1, 16, 64),
+    counts: Mapping[str, int] = COUNTS,
 ) -> None:
     """Measure all, print tables, write records.
 
     Args:
         path: where the records go. rounds: how often each variant is timed. generators: values of
-            N_p whose memory is measured. sizes: values of B for single layers.
+            N_p whose memory is measured. sizes: values of B for single layers. counts: how many
+            videos of each emotion are drawn.
     """
     started = time.perf_counter()
     torch.set_num_threads(1)
@@ -213,6 +230,7 @@ def main(
         rows.extend({**row, "load": round(os.getloadavg()[0], 2)} for row in some)
 
     keep(memory(generators))
+    keep(drawing(SIZES[SMALL], counts, rounds))
     for name in SIZES:
         keep(training(name, rounds))
     for variant in ("base", "DUET, N_p = 1", "DUET, N_p = 5"):

@@ -169,7 +169,8 @@ def run_card(run: Run) -> str:
     """The box that closes a chapter."""
     return (
         "::::{admonition} This page was run\n:class: runcard\n\n"
-        f"on {run.date} in {run.seconds:.0f} seconds, with {run.peak_gb:.1f} GB of memory at most, "
+        f"on {run.date} in {run.seconds:.0f} seconds (the first time longer: models are trained), "
+        f"with {run.peak_gb:.1f} GB of memory at most, "
         f"on {run.machine}; Python {run.python}, PyTorch {run.torch}. "
         "[All chapters](run_times.md).\n::::"
     )
@@ -199,7 +200,8 @@ def run_times(runs: dict[str, Run]) -> str:
             "# Execution times",
             "",
             "The build runs a chapter again when its code, the library, the records or the data",
-            "change. These are the last runs; memory is the peak of the chapter's own process.",
+            "change. These are the last runs. What was trained before is read from disk: the very",
+            "first run takes longer. Memory is the peak of the chapter's own process.",
             "",
             "| chapter | seconds | memory, GB | run on |",
             "| :-- | --: | --: | :-- |",

@@ -50,8 +50,11 @@ def where_we_are() -> None:
     arrow(ax, (4.8, 1.8), (4.8, 3.4))
     arrow(ax, (6.1, 4.15), (7.2, 4.15))
     arrow(ax, (8.55, 3.4), (8.55, 1.8))
-    ax.text(4.65, 2.6, "first frame", ha="right", va="center", fontsize=10)
-    ax.text(8.4, 2.6, "a video's own weights", ha="right", va="center", fontsize=10)
+    ax.axhline(2.6, 0.01, 0.99, color=grey, ls=":", lw=1.2)
+    ax.text(0.1, 2.75, "cloud", color=grey, va="bottom", fontsize=10)
+    ax.text(0.1, 2.45, "device", color=grey, va="top", fontsize=10)
+    ax.text(4.65, 2.25, "first frame, pooled", ha="right", va="center", fontsize=10)
+    ax.text(8.4, 2.95, "a video's own weights", ha="right", va="center", fontsize=10)
     plt.show()
 
 
@@ -359,20 +362,28 @@ def numbers_of_generators(table: pd.DataFrame) -> None:
 
 
 def sessions(table: pd.DataFrame, xlabel: str) -> None:
-    """Accuracy from session to session, a line a method: the mean over seeds, and the extremes.
+    """Accuracy from session to session, on all frames and on the last three (Figure 4).
+
+    A line a method: the mean over seeds, and the extremes as a band.
 
     Args:
-        table: columns `method`, `seed`, `shift`, `accuracy` (a share).
+        table: columns `method`, `seed`, `shift`, `accuracy` and `apex_accuracy` (shares).
     """
-    _, ax = plt.subplots(figsize=(7, 3.7))
-    for method, of in table.groupby("method", sort=False):
-        style = METHOD_STYLE[str(method)]
-        by = 100 * of.pivot(index="shift", columns="seed", values="accuracy")
-        look: dict[str, Any] = {"color": style["color"], "ls": style["linestyle"], "ms": 6}
-        ax.plot(by.index, by.mean(axis=1), marker=style["marker"], label=style["label"], **look)
-        ax.fill_between(by.index, by.min(axis=1), by.max(axis=1), color=style["color"], alpha=0.13)
-    ax.set(xlabel=xlabel, ylabel="accuracy, %")
-    ax.legend(loc="lower left")
+    fig, axes = plt.subplots(1, 2, figsize=(7, 3.9), sharey=True)
+    panels = {"accuracy": "all frames", "apex_accuracy": "the last three frames"}
+    for ax, (field, title) in zip(axes, panels.items(), strict=True):
+        for method, of in table.groupby("method", sort=False):
+            style = METHOD_STYLE[str(method)]
+            by = 100 * of.pivot(index="shift", columns="seed", values=field)
+            look: dict[str, Any] = {"color": style["color"], "ls": style["linestyle"], "ms": 6}
+            ax.plot(by.index, by.mean(axis=1), marker=style["marker"], label=style["label"], **look)
+            ax.fill_between(
+                by.index, by.min(axis=1), by.max(axis=1), color=look["color"], alpha=0.13
+            )
+        ax.set_title(title)
+    axes[0].set_ylabel("accuracy, %")
+    fig.supxlabel(xlabel, fontsize=11)
+    axes[0].legend(loc="lower left")
     plt.show()
 
 
@@ -389,7 +400,8 @@ def map_of_layers(points: Mapping[str, Tensor], label: Tensor, star: Mapping[str
         ax = fig.add_subplot(1, len(points), i + 1, projection="3d")
         for k in range(1, len(CLASSES)):
             here = at[label == k].numpy()
-            ax.scatter(*here.T, s=14, color=palette(k), label=CLASSES[k] if i == 0 else None)
+            sign = {"color": palette(k), "marker": "osD^vPX"[k - 1]}
+            ax.scatter(*here.T, s=16, **sign, label=CLASSES[k] if i == 0 else None)
         ax.scatter(
             *star[name].numpy(), s=180, marker="*", color=INK, label="base" if not i else None
         )
