@@ -43,6 +43,9 @@ class OwnRows(NamedTuple):
 def own_rows(split: Split, last: int | None, negatives: int, seed: int, *, until: str) -> OwnRows:
     """The sessions of every user, in order of time, padded on the right.
 
+    What a user clicks later may be drawn as wrong: nobody knows it yet. Were it spared, a model of
+    one's own would learn it from what is never wrong.
+
     Args:
         last: how many, counted back from the end; all if None.
         negatives: for each target, drawn once, from `seed`.
@@ -54,7 +57,10 @@ def own_rows(split: Split, last: int | None, negatives: int, seed: int, *, until
     if until == "test" and split.valid is not split.test:
         sessions = split.train.then(split.valid)
     generator = torch.Generator(sessions.user.device).manual_seed(seed)
-    wrong = Negatives(split.seen).draw(sessions.user, negatives, generator)
+    seen = split.seen.clone()
+    for later in (split.test,) if until == "test" else (split.valid, split.test):
+        seen[later.user, later.target] = False
+    wrong = Negatives(seen).draw(sessions.user, negatives, generator)
     ids = candidates(sessions, wrong)  # [N, C]
     count = torch.bincount(sessions.user, minlength=split.n_users + 1)[1:]  # [U]
     kept = count if last is None else count.clamp(max=last)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from .experiments import RunConfig, grid, key_of, load_records, unpack
 from .paper import TABLE_1
@@ -20,6 +21,7 @@ from .paper import TABLE_1
 Floats = NDArray[np.float64]
 
 DRAWS = 4000  # of the bootstrap
+SHIFTS = 50  # of the seeds, for each draw of users: cheap, and their tails are long
 METHODS_OF_TABLE_1 = ("base", "finetune", "duet_no_swa", "duet")
 SETTINGS = {"form": "two_layer", "neck": "gru", "temperature": "tempered", "tau": 1.0}
 NEEDED = "dataset backbone method seed split core scheme n_p auc users config date commit device"
@@ -85,7 +87,7 @@ def user_draws(n_users: int, draws: int, seed: int) -> Floats:
 
 
 def resampled_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """`[draws]` means of `values [S, U]` as they might come out with other users and other seeds.
+    """Means of `values [S, U]` as they might come out with other users and other seeds.
 
     Users are many: they are drawn with replacement (Efron, 1979). Seeds are few, and three of them
     drawn with replacement spread far too little. So the shift that other seeds would bring is drawn
@@ -93,15 +95,19 @@ def resampled_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats
     the t-interval. From one seed nothing can be learnt of seeds: it is then one over users alone.
 
     The draws depend on S, U and `seed` alone, so that two calls with the same are paired.
+
+    Returns:
+        `[draws · SHIFTS]`, or `[draws]` from one seed.
     """
     n_seeds, n_users = values.shape
     means = user_draws(n_users, draws, seed) @ values.mean(0)
     if n_seeds == 1:
         return means
+    means = np.repeat(means, SHIFTS)
     rng = np.random.default_rng(seed + 1)
-    normal = rng.normal(size=(draws, n_seeds))
+    normal = rng.normal(size=(len(means), n_seeds))
     shift = normal - normal.mean(1, keepdims=True)  # weights that sum to zero
-    shift /= np.sqrt(n_seeds * rng.chisquare(n_seeds - 1, (draws, 1)))
+    shift /= np.sqrt(n_seeds * rng.chisquare(n_seeds - 1, (len(means), 1)))
     return means + shift @ values.mean(1)  # shift @ means is t · s / √S
 
 
@@ -189,6 +195,9 @@ def kept(
 ) -> pd.DataFrame:
     """The share of a method's gain over the base that others keep: 1 is all of it, 0 is the base.
 
+    The interval holds every c for which `method - than - c · (whole - than)` is not told apart from
+    zero (Fieller, 1954). A ratio of draws would jump where the gain comes near zero.
+
     Args:
         records: of one data set and protocol (`standard`). methods: those that are asked about.
         whole: the method whose gain is 1.
@@ -217,13 +226,23 @@ def _share(parts: Sequence[pd.DataFrame], metric: str) -> dict[str, Any]:
     if not seeds:
         return {}
     one, all_of_it, base = (share_matrix(part, metric, seeds) for part in parts)
-    part, gain = one - base, all_of_it - base  # [S, U]
+    kept_of_it, gain = one - base, all_of_it - base  # [S, U]
     row = {"seeds": len(seeds), "gain": float(gain.mean())}
     gains = resampled_means(gain)
     if np.percentile(gains, 2.5) <= 0:
         return row
-    low, high = np.percentile(resampled_means(part) / gains, [2.5, 97.5])
-    return row | {"share": float(part.mean() / gain.mean()), "low": low, "high": high}
+    gain_kept = resampled_means(kept_of_it)
+
+    def end(percent: float) -> float:
+        """Where that percentile of `gain_kept - c · gains` is zero; it falls as c grows."""
+        reach = 1.0
+        at = lambda c: float(np.percentile(gain_kept - c * gains, percent))  # noqa: E731
+        while at(-reach) < 0 or at(reach) > 0:
+            reach *= 2
+        return float(brentq(at, -reach, reach, xtol=1e-4))
+
+    share = float(kept_of_it.mean() / gain.mean())
+    return row | {"share": share, "low": end(2.5), "high": end(97.5)}
 
 
 def interval(runs: pd.DataFrame, metric: str = "auc") -> tuple[float, float]:

@@ -106,7 +106,7 @@ def test_one_seed_is_the_plain_bootstrap_over_users() -> None:
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
 def test_with_users_all_alike_it_is_the_t_interval(n_seeds: int) -> None:
     of_seed = np.random.default_rng(n_seeds).normal(size=n_seeds)
-    means = tables.resampled_means(np.repeat(of_seed[:, None], 30, 1), draws=40_000)
+    means = tables.resampled_means(np.repeat(of_seed[:, None], 30, 1), draws=800)
     low, high = stats.t.interval(0.95, n_seeds - 1, of_seed.mean(), stats.sem(of_seed))
     near = 0.08 * (high - low)
     assert np.percentile(means, [2.5, 97.5]) == pytest.approx([low, high], abs=near)
@@ -114,7 +114,8 @@ def test_with_users_all_alike_it_is_the_t_interval(n_seeds: int) -> None:
 
 def test_with_seeds_all_alike_it_is_an_interval_over_users() -> None:
     values = np.repeat(np.random.default_rng(0).normal(size=(1, 50)), 3, 0)
-    assert tables.resampled_means(values) == pytest.approx(tables.resampled_means(values[:1]))
+    of_users = np.repeat(tables.resampled_means(values[:1]), tables.SHIFTS)
+    assert tables.resampled_means(values) == pytest.approx(of_users)
 
 
 @pytest.mark.parametrize("n_seeds", [3, 5])
@@ -218,7 +219,35 @@ def test_half_of_the_gain_is_half() -> None:
     assert row["low"] == pytest.approx(0.5, abs=0.01) == row["high"]
     assert row["gain"] == pytest.approx(0.1, abs=1e-3)
     (whole,) = tables.kept(records, ["duet_no_swa"]).to_dict("records")
-    assert whole["share"] == whole["low"] == whole["high"] == 1
+    assert [whole["share"], whole["low"], whole["high"]] == pytest.approx([1, 1, 1], abs=1e-3)
+
+
+def test_the_interval_of_a_share_is_fiellers() -> None:
+    """By hand, for users all alike: c with |d - c·g| no more than t · s(d - c·g) / √S."""
+    part, gain = np.array([0.004, 0.0, 0.008]), np.array([0.011, 0.009, 0.013])
+    reach = stats.t.ppf(0.975, 2) / np.sqrt(3)
+    held = [
+        c
+        for c in np.linspace(-3, 3, 6001)
+        if abs((part - c * gain).mean()) <= reach * (part - c * gain).std(ddof=1)
+    ]
+    runs = [("base", 0 * gain), ("duet_no_swa", gain), ("bias_only", part)]
+    rows = [
+        record(method, seed, beats=np.full(50, 0.5 + float(more[seed]) / 2))
+        for method, more in runs
+        for seed in range(3)
+    ]
+    (row,) = tables.kept(frame(*rows), ["bias_only"]).to_dict("records")
+    assert row["low"] == pytest.approx(held[0], abs=0.05)
+    assert row["high"] == pytest.approx(held[-1], abs=0.05)
+
+
+def test_ends_far_out_do_not_hang_on_the_draws() -> None:
+    """A thirteenth of 5 %, from three seeds: the tails of Student's t with two degrees."""
+    values = np.array([0.009, 0.011, 0.013])[:, None] + np.zeros((1, 40))
+    ends = [np.percentile(tables.resampled_means(values, seed=s), 2.5 / 13) for s in range(6)]
+    exact = 0.011 + stats.t.ppf(0.025 / 13, 2) * 0.002 / np.sqrt(3)
+    assert ends == pytest.approx([exact] * 6, abs=0.08 * (0.011 - exact))
 
 
 def test_a_share_of_no_gain_is_not_given() -> None:
