@@ -24,7 +24,7 @@ DRAWS = 4000  # of the bootstrap
 SHIFTS = 50  # of the seeds, for each draw of users: cheap, and their tails are long
 METHODS_OF_TABLE_1 = ("base", "finetune", "duet_no_swa", "duet")
 SETTINGS = {"form": "two_layer", "neck": "gru", "temperature": "tempered", "tau": 1.0}
-NEEDED = "dataset backbone method seed split core scheme n_p auc users config date commit device"
+NEEDED = "dataset backbone method seed split core scheme n_p auc users config date code device"
 NOT_MEASURED = "not measured"
 
 

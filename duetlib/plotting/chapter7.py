@@ -94,6 +94,7 @@ def forest(
     xlabel: str,
     lines: Sequence[float] = (0.0,),
     styles: Mapping[str, Mapping[str, Any]] = METHOD_STYLE,
+    limits: tuple[float, float] | None = None,
 ) -> None:
     """A point and its 95 % interval for each row, a panel for each backbone, all to one scale.
 
@@ -101,14 +102,15 @@ def forest(
         panels: title to a table with one row a name of `rows` at most, columns `mean`, `low`,
             `high`, and where wanted `printed` (a star), `low_all` and `high_all` (a thin line, cut
             off at the panel's edge), `note` (said where there is no mean); the index has the names.
-        rows: name to label, from the top. lines: where to draw a vertical line.
+        rows: name to label, from the top. lines: where to draw a vertical line. limits: of the
+            axis, where not all that is there is wanted.
     """
     _, axes = plt.subplots(
         1, len(panels), figsize=(7, 0.42 * len(rows) + 1.25), sharex=True, sharey=True
     )
     places = dict(zip(rows, range(len(rows), 0, -1), strict=True))
     for ax, (title, table) in zip(np.atleast_1d(axes), panels.items(), strict=True):
-        for line in lines:
+        for line in lines if table["mean"].notna().any() else ():  # not through "not measured"
             ax.axvline(line, color=COLORS["grey"], lw=1, ls="--")
         for name, y in places.items():
             row = table.T[name] if name in table.index else pd.Series({"mean": np.nan})
@@ -117,7 +119,7 @@ def forest(
         ax.tick_params(axis="y", length=0)
         ax.locator_params(axis="x", nbins=3)
     ax.set_ylim(0.4, len(rows) + 0.6)
-    ax.set_xlim(*_limits(panels.values(), lines))
+    ax.set_xlim(*(limits or _limits(panels.values(), lines)))
     np.atleast_1d(axes)[0].set_yticks(list(places.values()), list(rows.values()))
     plt.gcf().supxlabel(xlabel, fontsize=11)
     plt.show()
@@ -147,7 +149,7 @@ def _row(ax: Axes, y: float, row: pd.Series, style: Mapping[str, Any]) -> None:
     if np.isfinite(row.get("low_all", np.nan)):
         ax.plot([row["low_all"], row["high_all"]], [y, y], color=color, lw=1)
     ax.plot([row["low"], row["high"]], [y, y], color=color, lw=3.5, solid_capstyle="butt")
-    ax.plot(row["mean"], y, style.get("marker", "o"), color=color, ms=7)
+    ax.plot(row["mean"], y, style.get("marker", "o"), color=color, ms=4.5)
     if np.isfinite(row.get("printed", np.nan)):
         ax.plot(row["printed"], y - 0.28, "*", color=INK, ms=9, mfc="none")
 
@@ -182,13 +184,15 @@ def gain_by_metric(table: pd.DataFrame) -> None:
 def share_kept(table: pd.DataFrame, methods: Sequence[str]) -> None:
     """The share of DUET's gain that each method keeps: 0 is the base, 1 is DUET.
 
+    The axis ends at -1 and 3: an interval may reach as far as it likes where the gain is small.
+
     Args:
         table: of `tables.kept`.
     """
     rows = {name: METHOD_STYLE[name]["label"] for name in methods}
     notes = np.where(table["gain"].isna(), NOT_MEASURED, "no gain to share")
     panels = by_backbone(table.rename(columns={"share": "mean"}).assign(note=notes))
-    forest(panels, rows, "share of DUET's gain over the base", lines=(0.0, 1.0))
+    forest(panels, rows, "share of the gain of DUET without SWA", (0.0, 1.0), limits=(-1.0, 3.0))
 
 
 def figure_7(

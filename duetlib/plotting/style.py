@@ -34,7 +34,7 @@ METHOD_STYLE: dict[str, dict[str, str]] = {
         ("bias_only", "biases only", "sky", "-.", "<"),
         ("neck_as_input", "neck as input", "purple", "--", ">"),
         ("shuffled", "another's layers", "amber", "--", "p"),
-        ("same_person", "another video's layers", "amber", "-", "p"),
+        ("same_person", "another video's layers", "amber", "-", "d"),
         ("last_frame", "from the last frame", "orange", "--", "v"),
         ("constant", "everybody's mean layers", "grey", ":", "h"),
         ("stale", "layers one click old", "green", "-.", "d"),
