@@ -40,7 +40,7 @@ SMALL, LARGE = "mobilenet_v3_small", "mobilenet_v3_large"
 # a half height. Videos that are trained on have up to 0.22 to either side.
 SHIFTS = (0.0, 0.4, 0.8, 1.2, 1.6)
 
-DECAYED = VisionConfig(weight_decay=5e-4)  # Table 5's, with which DUET hardly learns
+DECAYED = VisionConfig(weight_decay=5e-4)  # Table 5's, with which DUET learns far more slowly
 
 PROTOCOL = (
     "first and last three frames of each video, the first three neutral; five folds of people, "

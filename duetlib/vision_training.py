@@ -40,8 +40,8 @@ class VisionConfig:
     Attributes:
         lr: of Adam, Table 5's.
         weight_decay: Table 5 has 5e-4, added to the gradient. Adam scales gradients of any size to
-            the same step, and those of a generator's millions of numbers are far smaller: for them
-            the decay is nearly all that is left, and DUET hardly learns. The base does not need it.
+            the same step, and those of a generator's millions of numbers are far smaller: the decay
+            takes much of it, and DUET learns far more slowly. The base is as fast with it.
         videos: in a batch, all frames of each: 16 are 96 frames, between Table 5's 64 and 128.
         shake: whether each video looks a little different in each epoch: 200 videos are few.
         epochs: for every method. Table 5 gives none.
