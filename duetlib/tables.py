@@ -130,7 +130,9 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`ahead`, `behind`, or `undecided` where the interval holds zero."""
+        """`ahead`, `behind`, or `undecided` where the interval holds zero, or knows of one seed."""
+        if self.seeds < 2:
+            return "undecided"
         return "ahead" if self.low > 0 else "behind" if self.high < 0 else "undecided"
 
 
@@ -265,11 +267,9 @@ def table_1(records: pd.DataFrame, dataset: str) -> pd.DataFrame:
         records: of one data set and protocol (`standard`). dataset: `ml-100k` or `ml-1m`.
 
     Returns:
-        Columns `backbone`, `method`, `mean`, `std`, `seeds`, `low`, `high`, `printed`,
-        `printed_std`, `params`, `device_params`, `flops`, `payload_bytes`; NaN where there is no
-        record yet.
+        Columns `backbone`, `method`, `mean`, `std`, `seeds`, `low`, `high`, `printed` and
+        `printed_std`; NaN where there is no record yet.
     """
-    costs = ["params", "device_params", "flops", "payload_bytes"]
     rows: list[dict[str, Any]] = []
     for (of, backbone, method), printed in TABLE_1.items():
         if of != dataset:
@@ -280,11 +280,9 @@ def table_1(records: pd.DataFrame, dataset: str) -> pd.DataFrame:
         if len(runs):
             row |= {"mean": runs["auc"].mean(), "std": runs["auc"].std(ddof=1)}
             row |= dict(zip(("low", "high"), interval(runs), strict=True))
-            for column in costs:
-                row[column] = runs[column].iloc[0]
         rows.append(row)
     columns = "backbone method mean std seeds low high printed printed_std".split()
-    return pd.DataFrame(rows, columns=[*columns, *costs])
+    return pd.DataFrame(rows, columns=columns)
 
 
 def readable(table: pd.DataFrame, digits: int = 4) -> pd.DataFrame:

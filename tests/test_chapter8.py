@@ -163,9 +163,13 @@ def test_curves_are_means_over_seeds() -> None:
     base = next(line for line in test.lines if line.get_label() == "base")
     assert list(base.get_ydata()) == pytest.approx([10 * e + 1 for e in range(1, 6)])
     figures.by_generators(table)
-    labels = {str(line.get_label()) for line in plt.gca().lines}
-    assert {"base", "$N_p$ = 1", "$N_p$ = 2", "$N_p$ = 5"} <= labels
-    assert "$N_p$ = 3" not in labels
+    columns = {ax.get_title(): ax for ax in plt.gcf().axes[:5]}
+    assert list(columns) == ["base", "$N_p$ = 1", "$N_p$ = 2", "$N_p$ = 3", "$N_p$ = 5"]
+    assert columns["$N_p$ = 3"].texts[0].get_text() == "not\nmeasured"
+    mean = columns["base"].lines[-1]
+    assert list(mean.get_ydata()) == pytest.approx([10 * e + 1 for e in range(1, 6)])
+    below = plt.gcf().axes[9].lines[-1]  # N_p = 5
+    assert list(below.get_ydata()) == pytest.approx([2 / e + 0.5 for e in range(1, 6)])
 
 
 def test_figure_6_has_mean_median_quartiles_and_extremes() -> None:

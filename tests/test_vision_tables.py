@@ -45,6 +45,53 @@ def test_the_interval_covers_where_folds_share_people() -> None:
     assert np.mean(wide) == pytest.approx(0.95, abs=0.015)
 
 
+def of_people(right: np.ndarray, frames: int = 6) -> dict[str, Any]:
+    """What a record says of its people: all frames are of one class."""
+    return {
+        "person": list(range(len(right))),
+        "right": [[0, int(n)] + [0] * 6 for n in right],
+        "frames": [[0, frames] + [0] * 6 for _ in right],
+    }
+
+
+def test_the_error_that_people_bring_is_that_of_a_mean() -> None:
+    """With as many frames of each person, an accuracy is a mean: its error is std / √people."""
+    rng = np.random.default_rng(1)
+    right = rng.integers(0, 7, size=(2, 3, 40))  # method, seed, person
+    base, duet = (
+        pd.DataFrame(
+            [
+                record(method, seed, float(of.mean() / 6), people=of_people(of))
+                for seed, of in enumerate(runs)
+            ]
+        )
+        for method, runs in zip(("base", "duet"), right, strict=True)
+    )
+    alone = np.sqrt((right[1] / 6).var(axis=1).mean() / 40 / 3)
+    paired = np.sqrt(((right[1] - right[0]) / 6).var(axis=1).mean() / 40 / 3)
+    assert tables.error_of_people(duet, "accuracy") == pytest.approx(alone, rel=0.06)
+    assert tables.error_of_people(duet, "accuracy", base) == pytest.approx(paired, rel=0.06)
+    assert tables.error_of_people(base.drop(columns="people"), "accuracy", duet) == 0
+    later = duet[duet["seed"] > 0]  # only shared seeds count
+    assert tables.error_of_people(later, "accuracy", base) == tables.error_of_people(
+        later, "accuracy", base[base["seed"] > 0]
+    )
+
+
+def test_seeds_that_agree_by_luck_do_not_make_an_interval_narrow() -> None:
+    people = of_people(np.array([0, 6, 6, 0, 6, 6]))
+    duet, base = (
+        pd.DataFrame([record(m, seed, 2 / 3 - d, people=people) for seed in range(3)])
+        for m, d in (("duet", 0.0), ("base", 0.1))
+    )
+    base["people"] = [of_people(np.array([6, 0, 6, 0, 0, 6]))] * 3
+    assert tables.interval(np.full(3, 0.1)) == (pytest.approx(0.1), pytest.approx(0.1))
+    found = tables.difference(duet, base)
+    assert found.low < 0 < found.high and found.verdict == "undecided"
+    error = tables.error_of_people(duet, "accuracy", base)
+    assert found.high - found.mean == pytest.approx(1.96 * error, rel=1e-3)
+
+
 def test_differences_pair_seeds() -> None:
     rows = [record("base", s, a) for s, a in enumerate((0.5, 0.6, 0.7))]
     rows += [record("duet_no_swa", s, a) for s, a in enumerate((0.52, 0.62, 0.721))]
@@ -99,12 +146,16 @@ def test_tables_2_and_4_by_hand() -> None:
     rows = [record("base", s, a, balanced_accuracy=0.3) for s, a in enumerate((0.5, 0.55, 0.6))]
     rows += [record("duet", 0, 0.8, n_p=2), record("duet", 0, 0.7, n_p=5)]
     frame = pd.DataFrame(rows)
-    two = tables.table_2(frame, ("accuracy", "balanced_accuracy")).set_index(["backbone", "method"])
+    two = tables.table_2(frame).set_index(["backbone", "method"])
+    assert two.loc[SMALL, "accuracy"][["base", "duet"]].tolist() == pytest.approx(
+        [50, 70]
+    )  # seed 0
+    alone = frame[frame["method"] == "base"]
+    two = tables.table_2(alone, ("accuracy", "balanced_accuracy")).set_index(["backbone", "method"])
     assert len(two) == 8
     assert two.loc[(SMALL, "base"), "accuracy"] == pytest.approx(55)
     assert two.loc[(SMALL, "base"), "accuracy std"] == pytest.approx(5)  # of 50, 55 and 60
     assert two.loc[(SMALL, "base"), "balanced_accuracy"] == pytest.approx(30)
-    assert two.loc[(SMALL, "duet"), "accuracy"] == pytest.approx(70)
     assert two.loc[LARGE, "accuracy"].isna().all() and (two.loc[LARGE, "seeds"] == 0).all()
     four = tables.table_4(frame[frame["method"] == "base"]).set_index(["backbone", "n_p"])
     assert list(four.index) == list(TABLE_4)

@@ -190,6 +190,7 @@ def share_kept(table: pd.DataFrame, methods: Sequence[str]) -> None:
         table: of `tables.kept`.
     """
     rows = {name: METHOD_STYLE[name]["label"] for name in methods}
+    table = table[table["method"].isin(methods)]
     notes = np.where(table["gain"].isna(), NOT_MEASURED, "no gain to share")
     panels = by_backbone(table.rename(columns={"share": "mean"}).assign(note=notes))
     forest(panels, rows, "share of the gain of DUET without SWA", (0.0, 1.0), limits=(-1.0, 3.0))

@@ -16,7 +16,7 @@ from torch import Tensor
 from data_prep.videos import CLASSES
 
 from ..tables import NOT_MEASURED
-from ..vision_tables import curves, detail, interval, only, oscillation, same_seeds
+from ..vision_tables import curves, detail, error_of_people, interval, only, oscillation, same_seeds
 from .chapter5 import arrow, box
 from .style import COLORS, INK, METHOD_STYLE
 
@@ -25,12 +25,13 @@ BACKBONES = {
     "mobilenet_v3_small": "MobileNetV3 Small",
     "mobilenet_v3_large": "MobileNetV3 Large",
 }
+_CENTRE: dict[str, Any] = {"ha": "center", "va": "center", "color": COLORS["grey"]}
 N_P_LOOKS = {
-    0: ("grey", "--", "base"),
-    1: ("orange", "-.", "$N_p$ = 1"),
-    2: ("green", ":", "$N_p$ = 2"),
-    3: ("purple", (0, (5, 1)), "$N_p$ = 3"),
-    5: ("blue", "-", "$N_p$ = 5"),
+    0: ("grey", "base"),
+    1: ("orange", "$N_p$ = 1"),
+    2: ("green", "$N_p$ = 2"),
+    3: ("purple", "$N_p$ = 3"),
+    5: ("blue", "$N_p$ = 5"),
 }
 
 
@@ -231,7 +232,8 @@ def figure_7(records: pd.DataFrame, methods: Sequence[str]) -> None:
     _, axes = plt.subplots(1, 2, figsize=(7, 3.8), sharey=True)
     for ax, (backbone, title) in zip(axes, BACKBONES.items(), strict=True):
         for x, method in enumerate(methods):
-            accuracy = 100 * only(records, backbone, method)["accuracy"].to_numpy(float)
+            runs = only(records, backbone, method)
+            accuracy = 100 * runs["accuracy"].to_numpy(float)
             color, marker = (METHOD_STYLE[method][key] for key in ("color", "marker"))
             if not len(accuracy):
                 note: dict[str, Any] = {"rotation": 90, "ha": "center", "color": COLORS["grey"]}
@@ -241,7 +243,8 @@ def figure_7(records: pd.DataFrame, methods: Sequence[str]) -> None:
                 continue
             ax.plot([x - 0.18] * len(accuracy), accuracy, marker, color=color, ms=6, alpha=0.6)
             ax.plot([x - 0.05, x + 0.3], [accuracy.mean()] * 2, color=color, lw=2.5)
-            ax.plot([x + 0.125] * 2, interval(accuracy), color=color, lw=1.5)
+            ends = interval(accuracy, people_error=100 * error_of_people(runs, "accuracy"))
+            ax.plot([x + 0.125] * 2, ends, color=color, lw=1.5)
         labels = [
             METHOD_STYLE[method]["label"].replace(" without", "\nwithout") for method in methods
         ]
@@ -273,22 +276,35 @@ def recalls(records: pd.DataFrame, methods: Sequence[str]) -> None:
     plt.show()
 
 
-def by_generators(records: pd.DataFrame, first: int = 1) -> None:
-    """The same accuracy for each number of generators, on the same people (Figure 3).
+def by_generators(records: pd.DataFrame) -> None:
+    """Test accuracy and training loss for each number of generators, on the same people (Figure 3).
+
+    A column each: thin lines are seeds, the thick one their mean.
 
     Args:
         records: of one backbone.
     """
     of_duet = records[records["method"].isin(["base", "duet_no_swa", "duet"])]
-    table = curves(same_seeds(of_duet))
-    table = table[table["epoch"] >= first].assign(test=lambda t: 100 * t["test_accuracy"])
-    _, ax = plt.subplots(figsize=(7, 3.9))
-    for n_p, (color, line, label) in N_P_LOOKS.items():
+    table = curves(same_seeds(of_duet)).assign(test=lambda t: 100 * t["test_accuracy"])
+    fig, axes = plt.subplots(2, len(N_P_LOOKS), figsize=(7, 4.4), sharex=True, sharey="row")
+    for column, (n_p, (color, label)) in zip(axes.T, N_P_LOOKS.items(), strict=True):
+        column[0].set_title(label)
         of = table[table["n_p"] == n_p]
-        if len(of):
-            _bands(ax, of, "test", {"color": COLORS[color], "ls": line, "label": label})
-    ax.set(ylabel="accuracy on test people, %", xlabel="epoch")
-    ax.legend(loc="lower right", ncols=2)
+        for ax, field in zip(column, ("test", "loss"), strict=True):
+            if of.empty:
+                ax.text(
+                    0.5, 0.5, NOT_MEASURED.replace(" ", "\n"), **_CENTRE, transform=ax.transAxes
+                )
+                continue
+            by_seed = of.pivot(index="epoch", columns="seed", values=field)
+            ax.plot(by_seed, color=COLORS[color], lw=0.6, alpha=0.5)
+            ax.plot(by_seed.mean(axis=1), color=COLORS[color], lw=1.3)
+    axes[0, 0].set_ylabel("test accuracy, %")
+    axes[1, 0].set(ylabel="training loss", yscale="log")
+    axes[1, 0].set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
+    axes[1, 0].minorticks_off()
+    axes[1, 0].locator_params(axis="x", nbins=2)
+    fig.supxlabel("epoch", fontsize=11)
     plt.show()
 
 
@@ -300,7 +316,7 @@ def oscillations(records: pd.DataFrame) -> None:
     """
     _, ax = plt.subplots(figsize=(7, 3.0))
     shown = records[records["method"].isin(["base", "duet_no_swa", "duet"])]
-    for y, (n_p, (color, _, _)) in enumerate(N_P_LOOKS.items()):
+    for y, (n_p, (color, _)) in enumerate(N_P_LOOKS.items()):
         of = shown[shown["n_p"] == n_p]
         jumps = [oscillation(curve) for curve in of["curve"]]
         ax.plot(jumps, [y] * len(jumps), "o", color=COLORS[color], ms=7, alpha=0.7)
@@ -308,7 +324,7 @@ def oscillations(records: pd.DataFrame) -> None:
             ax.plot(np.mean(jumps), y, "|", color=INK, ms=18, mew=2)
         else:
             ax.text(0.02, y, NOT_MEASURED, va="center", color=COLORS["grey"])
-    ax.set_yticks(range(len(N_P_LOOKS)), [label for _, _, label in N_P_LOOKS.values()])
+    ax.set_yticks(range(len(N_P_LOOKS)), [label for _, label in N_P_LOOKS.values()])
     ax.set_ylim(len(N_P_LOOKS) - 0.5, -0.5)
     ax.set(
         xlabel="jump of the test accuracy from epoch to epoch, percentage points", xlim=(0, None)
