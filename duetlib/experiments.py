@@ -15,7 +15,7 @@ import math
 import time
 import zlib
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,10 @@ from .controls import constant, shuffled, stale
 from .finetuning import finetune_all, finetune_dynamic, own_layers, own_rows
 from .metrics import auc, count_flops, count_parameters, payload_bytes
 from .records import (
+    BaseRun,
     append_record,
     claim,
     done_keys,
-    key_of,
     provenance,
     results_dir,
     whole_records,
@@ -84,31 +84,18 @@ RATES, STEPS = (1e-3, 3e-3, 1e-2), (1, 3, 10, 30)
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """One run: what is trained, on what, from which seed.
+class RunConfig(BaseRun):
+    """One run on clicks.
 
     Attributes:
-        ppg: settings of the PPG beside the method's own, as `(name, value)` pairs.
+        core: k of the k-core. split: one of `PROTOCOLS`.
     """
 
-    dataset: str
-    backbone: str
-    method: str
-    seed: int
-    ppg: tuple[tuple[str, Any], ...] = ()
+    starts_from = STARTS_FROM
+
     core: int = 5
     split: str = "leave-one-out"
     train: TrainConfig = field(default_factory=TrainConfig)
-
-    @property
-    def key(self) -> str:
-        """Two runs with the same key are the same run."""
-        return key_of(asdict(self))
-
-    @property
-    def trains(self) -> RunConfig:
-        """The run whose training this one needs: itself, or the one it starts from."""
-        return replace(self, method=STARTS_FROM.get(self.method, self.method))
 
     @property
     def source(self) -> tuple[str, int]:

@@ -10,9 +10,11 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -22,6 +24,34 @@ from .training import code_hash
 def key_of(config: dict[str, Any]) -> str:
     """The key of a run from its settings, as they are in memory or in a record."""
     return json.dumps(json.loads(json.dumps(config)), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class BaseRun:
+    """What every run has: what is trained, on what, from which seed.
+
+    Attributes:
+        starts_from: methods that train nothing of their own, and whose training each needs.
+        ppg: settings of the PPG beside the method's own, as `(name, value)` pairs.
+    """
+
+    starts_from: ClassVar[Mapping[str, str]] = {}
+
+    dataset: str
+    backbone: str
+    method: str
+    seed: int
+    ppg: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Two runs with the same key are the same run."""
+        return key_of(asdict(self))
+
+    @property
+    def trains(self) -> Self:
+        """The run whose training this one needs: itself, or the one it starts from."""
+        return replace(self, method=self.starts_from.get(self.method, self.method))
 
 
 def results_dir() -> Path:

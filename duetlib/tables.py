@@ -15,8 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from .experiments import RunConfig, grid, key_of, load_records, unpack
+from .experiments import RunConfig, grid, load_records, unpack
 from .paper import TABLE_1
+from .records import key_of
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,7 @@ from data_prep.videos import CLASSES, Videos
 from .factored import Factored, built
 from .memory import keep_freed_memory
 from .metrics import count_parameters
-from .records import key_of, provenance
+from .records import BaseRun, provenance
 from .vision import Dynamic, VisionNetwork, n_generated
 from .vision_training import (
     Clips,
@@ -58,34 +58,20 @@ STARTS_FROM = {
 
 
 @dataclass(frozen=True)
-class VisionRun:
-    """One run: what is trained, on what, from which seed.
+class VisionRun(BaseRun):
+    """One run on videos.
 
     Attributes:
         dataset: `faces` or `ckplus`. size: S, pixels. data: settings of the drawn faces beside the
-            default ones, and ppg: settings of the PPG beside the method's own, as `(name, value)`
-            pairs.
+            default ones, as `(name, value)` pairs.
     """
 
-    dataset: str
-    backbone: str
-    method: str
-    seed: int
-    ppg: tuple[tuple[str, Any], ...] = ()
+    starts_from = STARTS_FROM
+
     size: int = 64
     data: tuple[tuple[str, Any], ...] = ()
     split: str = "five-fold"
     train: VisionConfig = field(default_factory=VisionConfig)
-
-    @property
-    def key(self) -> str:
-        """Two runs with the same key are the same run."""
-        return key_of(asdict(self))
-
-    @property
-    def trains(self) -> VisionRun:
-        """The run whose training this one needs: itself, or the one it starts from."""
-        return replace(self, method=STARTS_FROM.get(self.method, self.method))
 
     @property
     def source(self) -> tuple[Any, ...]:

@@ -17,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from .experiments import key_of, load_records
+from .experiments import load_records
 from .paper import TABLE_4
+from .records import key_of
 from .vision_experiments import VisionRun, grid
 from .vision_training import rates
 
