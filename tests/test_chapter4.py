@@ -66,16 +66,21 @@ def devices_mixed(weight):
     return torch.stack([w.T for w in weight], dim=1).reshape(-1, weight.shape[1], 1)
 
 
+def folded_matrix(L, W_1, W_2):
+    rows = [W_2.T @ row @ L for row in W_1]  # [N, D] for each of the R rows
+    return torch.cat(rows)
+
+
 def bias_of_Eq_5_lost(L, b, W_1, B_1, W_2, B_2):
-    return W_2.T @ W_1 @ L, W_2.T @ B_1 + B_2
+    return folded_matrix(L, W_1, W_2), (B_1 @ W_2 + B_2).flatten()
 
 
 def biases_only_added(L, b, W_1, B_1, W_2, B_2):
-    return W_2.T @ W_1 @ L, B_2
+    return folded_matrix(L, W_1, W_2), B_2.repeat(len(B_1))
 
 
 def turned(L, b, W_1, B_1, W_2, B_2):
-    return (W_2.T @ W_1 @ L).T, W_2.T @ (W_1 @ b + B_1) + B_2
+    return folded_matrix(L, W_1, W_2).T, ((W_1 @ b + B_1) @ W_2 + B_2).flatten()
 
 
 WRONG = {
@@ -154,7 +159,6 @@ CURVE = [{"epoch": 1, "valid_auc": 0.8}, {"epoch": 2, "valid_auc": 0.85}]
 DRAWN = {
     "where_it_sits": (),
     "layers_of": (K, ["a", "b", "c"]),
-    "singular_values": ({2: torch.randn(6, 2) @ torch.randn(2, 5)},),
     "block_diagonal": (torch.randn(4, 4, 4),),
     "timing": (TIMES,),
     "variance_left": ({"layer 1": np.array([0.7, 0.2, 0.1, 1e-12])}, 3),

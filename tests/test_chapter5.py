@@ -183,13 +183,16 @@ def test_curve_table_has_a_row_for_each_epoch() -> None:
     assert table[table.n_p == 5].valid_auc.tolist() == pytest.approx([0.51, 0.52, 0.53, 0.54])
 
 
-def test_bands_are_means_over_seeds_as_far_as_all_seeds_go() -> None:
-    figures.curve_bands(runs({(0, 0): 5, (1, 0): 6, (1, 1): 4}), first=2)
-    base, one = plt.gca().lines
-    assert list(base.get_xdata()) == [2, 3, 4, 5]
-    assert list(one.get_xdata()) == [2, 3, 4]
-    assert list(one.get_ydata()) == pytest.approx([0.57, 0.58, 0.59])  # between the two seeds
-    assert [text.get_text() for text in plt.gca().get_legend().get_texts()][0] == "base"
+def test_every_run_has_a_line_of_its_own_as_far_as_it_went() -> None:
+    table = runs({(0, 0): 5, (1, 0): 6, (1, 1): 4})
+    figures.run_curves(table, first=2)
+    base, one = plt.gcf().axes
+    assert (base.get_title(), one.get_title()) == ("base", "$N_p$ = 1")
+    assert [list(line.get_xdata()) for line in base.lines] == [[2, 3, 4, 5]]
+    assert [list(line.get_xdata()) for line in one.lines] == [[2, 3, 4, 5, 6], [2, 3, 4]]
+    of_seed_1 = table[(table.n_p == 1) & (table.seed == 1)].curve.iloc[0]
+    drawn = list(one.lines[1].get_ydata())
+    assert drawn == pytest.approx([epoch["valid_auc"] for epoch in of_seed_1[1:]])
 
 
 def test_tau_curves_are_flat_as_printed_and_meet_at_one() -> None:

@@ -88,29 +88,29 @@ def grouped_kernels(answer: Callable[..., Any]) -> Verdict:
 
 
 def fold(answer: Callable[..., Any]) -> Verdict:
-    """Exercise 4: Eq. 5 and 6 as one affine map."""
+    """Exercise 4: Eq. 5 and 6, in the two-layer form, as one affine map."""
     torch.manual_seed(4)
-    layer, g = torch.nn.Linear(6, 5), TwoLayerGenerator(1, 8, 5, 3, std=1.0, from_code=0.5)
+    layer, g = torch.nn.Linear(6, 5), TwoLayerGenerator(4, 8, 5, 3, std=1.0, from_code=0.5)
     L, b = layer.weight.detach(), layer.bias.detach()
-    W_1, B_1 = g.W_1.detach()[0], g.B_1.detach()[0]  # [d, Z], [d]
+    W_1, B_1 = g.W_1.detach(), g.B_1.detach()  # [R, d, Z], [R, d]
     W_2, B_2 = g.W_2.detach(), _numbers(8)
-    matrix = W_2.T @ W_1 @ L
-    vector = W_2.T @ (W_1 @ b + B_1) + B_2
+    matrix = torch.einsum("rdz,zk,dn->rnk", W_1, L, W_2).flatten(0, 1)  # [R·N, D]
+    vector = ((W_1 @ b + B_1) @ W_2 + B_2).flatten()  # [R·N]
     usual = {
         "bias_of_Eq_5_lost": (
-            (matrix, W_2.T @ B_1 + B_2),
+            (matrix, (B_1 @ W_2 + B_2).flatten()),
             "the vector lacks Eq. 5's own bias, which passes through W_1 and W_2 too",
         ),
         "biases_only_added": (
-            (matrix, B_2),
+            (matrix, B_2.repeat(len(B_1))),
             "the vector is more than B_2: the inner biases pass through the outer matrices",
         ),
-        "turned": ((matrix.T, vector), "the matrix is transposed: it should be [P, D]"),
+        "turned": ((matrix.T, vector), "the matrix is transposed: it should be [R·N, D]"),
     }
     return judge(
         lambda: answer(*(t.clone() for t in (L, b, W_1, B_1, W_2, B_2))),
         (matrix, vector),
         usual,
-        "right: from the neck's D numbers to all P in one product",
-        "put e = L s + b into W_2ᵀ (W_1 e + B_1) + B_2, and sort by what multiplies s",
+        "right: from the neck's D numbers to all of K in one product",
+        "put e = L s + b into (W_1 e + B_1) W_2 + B_2, row by row, and sort by what multiplies s",
     )

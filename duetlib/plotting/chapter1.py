@@ -110,6 +110,7 @@ def drift(beyond: NDArray[np.float64], means: Mapping[str, tuple[float, float, f
     room = 0.5 * (max(highs) - min(lows))
     right.set(xlim=(min(lows) - room, max(highs) + room), ylim=(0.6 - len(means), 0.7))
     right.set(yticks=[], xlabel="divergence (bits)", title="Means, 95 % interval")
+    right.locator_params(axis="x", nbins=4)
     right.spines["left"].set_visible(False)
     return fig
 

@@ -88,23 +88,6 @@ def layers_of(K: Tensor, names: Sequence[str]) -> None:
             spine.set_visible(False)
 
 
-def singular_values(of_rank: Mapping[int, Tensor]) -> None:
-    """Singular values of one generated matrix for each d: they end at the d-th.
-
-    Args:
-        of_rank: d to a matrix `[R, N]`, less `B_2`.
-    """
-    _, ax = plt.subplots(figsize=(7, 3.3))
-    looks = zip("osD^", COLORS.values(), strict=False)
-    for (d, matrix), (marker, color) in zip(of_rank.items(), looks, strict=False):
-        s = torch.linalg.svdvals(matrix.detach().cpu().double())
-        s = (s / s[0]).clamp(min=1e-17)
-        ax.semilogy(range(1, len(s) + 1), s, marker=marker, ms=4.5, color=color, lw=1.2)
-        ax.text(d + 0.6, 3e-4, f"d = {d}", color=color, fontsize=11, weight="bold")
-    ax.set(xlabel="singular value number", ylabel="relative to the largest", xlim=(0, 36))
-    ax.set_title("Beyond number d, nothing but rounding")
-
-
 def block_diagonal(weight: Tensor) -> None:
     """The layers of B devices as one block-diagonal matrix: what a grouped convolution multiplies.
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 from torch import Tensor
 
 from ..swa import adapter_weights
@@ -213,33 +213,26 @@ def curve_table(records: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curve_bands(records: pd.DataFrame, first: int = 2) -> None:
-    """Validation AUC over epochs: the mean over seeds, and a band from the least to the greatest.
+def run_curves(records: pd.DataFrame, first: int = 4) -> None:
+    """Validation AUC over epochs: a panel for each N_p, a line for each run.
 
-    A curve is drawn as far as every seed has trained.
+    No mean is drawn: it would be smoother than any of its runs.
 
     Args:
         records: runs that differ in `n_p` and `seed` alone. first: the epoch to begin at, so that
             the steep start does not hide the rest.
     """
-    _, ax = plt.subplots(figsize=(7, 4.2))
-    curves = curve_table(records)
-    for n_p in sorted(curves.n_p.unique()):
-        of_n = curves[curves.n_p == n_p]
-        by_epoch = (
-            of_n[of_n.epoch >= first]
-            .groupby("epoch")
-            .valid_auc.agg(["mean", "min", "max", "count"])
-        )
-        by_epoch = by_epoch[by_epoch["count"] == of_n.seed.nunique()]
-        style = {**N_P_STYLE[n_p], "ms": 5}
-        ax.plot(by_epoch.index, by_epoch["mean"], **style)
-        ax.fill_between(
-            by_epoch.index, by_epoch["min"], by_epoch["max"], color=style["color"], alpha=0.15, lw=0
-        )
-    ax.set(xlabel="epoch", ylabel="validation AUC")
-    ax.xaxis.set_major_locator(MultipleLocator(2))
-    ax.legend(loc="lower right", ncols=2)
+    curves = curve_table(records).query("epoch >= @first")
+    numbers = sorted(curves.n_p.unique())
+    fig, axes = plt.subplots(1, len(numbers), figsize=(7, 3.0), sharex=True, sharey=True)
+    for ax, n_p in zip(np.atleast_1d(axes), numbers, strict=True):
+        style = N_P_STYLE[n_p]
+        for _, run in curves[curves.n_p == n_p].groupby("seed"):
+            ax.plot(run.epoch, run.valid_auc, color=style["color"], lw=1.4, marker=".", ms=4)
+        ax.set_title(style["label"].replace(" (no SWA)", ""))
+        ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    np.atleast_1d(axes)[0].set_ylabel("validation AUC")
+    fig.supxlabel("epoch", fontsize=11)
     plt.show()
 
 
