@@ -21,7 +21,7 @@ from duetlib.plotting import chapter2 as figures
 
 CHAPTER = "02_hypernetworks"
 CHECKS: dict[str, Callable[..., Verdict]] = {
-    "one_block": check.block,
+    "ordinary_layer": check.ordinary,
     "lay": check.lay,
     "pays_from": check.pays_from,
     "std_of_W_1": check.start,
@@ -37,6 +37,18 @@ def test_the_folded_solution_passes(name: str) -> None:
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_stub_is_blank(name: str) -> None:
     assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
+
+
+def layer_of(
+    W_1: torch.Tensor, B_1: torch.Tensor, W_2: torch.Tensor, B_2: torch.Tensor, by_row: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bias and weight, output by output, as Eq. 3 reads."""
+    R, d, N = len(W_1), len(W_2), len(B_2)
+    places = [(r, n) for r in range(R) for n in range(N)]
+    places = places if by_row else sorted(places, key=lambda place: place[1])
+    bias = [sum(B_1[r, k] * W_2[k, n] for k in range(d)) + B_2[n] for r, n in places]
+    weight = [sum(W_1[r, k] * W_2[k, n] for k in range(d)) for r, n in places]
+    return torch.stack(bias), torch.stack(weight)
 
 
 def columns_first(blocks: torch.Tensor, i: int, j: int) -> torch.Tensor:
@@ -57,9 +69,23 @@ def pays(cost: Callable[[int, int, int, int], int], latents: bool) -> Callable[.
 
 
 WRONG: list[tuple[str, str, Callable[..., Any]]] = [
-    ("one_block", "no B_1", lambda z, W_1, B_1, W_2, B_2: (W_1 @ z) @ W_2 + B_2),
-    ("one_block", "no B_2", lambda z, W_1, B_1, W_2, B_2: (W_1 @ z + B_1) @ W_2),
-    ("one_block", "non-linear", lambda z, W_1, B_1, W_2, B_2: (W_1 @ z + B_1).tanh() @ W_2 + B_2),
+    ("ordinary_layer", "weight first", lambda *given: layer_of(*given)[::-1]),
+    (
+        "ordinary_layer",
+        "no B_1",
+        lambda W_1, B_1, W_2, B_2: layer_of(W_1, torch.zeros_like(B_1), W_2, B_2),
+    ),
+    (
+        "ordinary_layer",
+        "no B_2",
+        lambda W_1, B_1, W_2, B_2: layer_of(W_1, B_1, W_2, torch.zeros_like(B_2)),
+    ),
+    ("ordinary_layer", "by column", lambda *given: layer_of(*given, by_row=False)),
+    (
+        "ordinary_layer",
+        "transposed",
+        lambda *given: (layer_of(*given)[0], layer_of(*given)[1].T),
+    ),
     ("lay", "reshape", lambda blocks, i, j: blocks.reshape(i * 2, j * 2)),
     ("lay", "by column", columns_first),
     ("lay", "other way up", swapped),

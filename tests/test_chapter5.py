@@ -23,11 +23,12 @@ from duetlib import paper
 from duetlib.check import Verdict
 from duetlib.check import chapter5 as check
 from duetlib.plotting import chapter5 as figures
+from duetlib.swa import adapter_weights
 
 CHAPTER = "05_stable_weight_adapter"
 CHECKS: dict[str, Callable[..., Verdict]] = {
     "row_sums_fast": check.row_sums_fast,
-    "tempered": check.tempered,
+    "tau_for": check.tau_for,
     "blend_then_generate": check.blend_then_generate,
     "seeds_needed": check.seeds_needed,
 }
@@ -68,10 +69,10 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
     ("row_sums_fast", "sum_of_numbers", lambda W: W.sum(1)),
     ("row_sums_fast", "total", lambda W: (W @ W.T).sum()),
     ("row_sums_fast", "without_itself", lambda W: (W @ W.T).fill_diagonal_(0).sum(1)),
-    ("tempered", "cancels", lambda p, tau: ((p / tau) / (p / tau).sum()).softmax(0)),
-    ("tempered", "not_normalised", lambda p, tau: (p / tau).softmax(0)),
-    ("tempered", "upside_down", lambda p, tau: (p / p.sum() * tau).softmax(0)),
-    ("tempered", "no_softmax", lambda p, tau: p / p.sum() / tau),
+    ("tau_for", "not_normalised", lambda p, lean: (p.max() - p.min()) / math.log(lean)),
+    ("tau_for", "no_logarithm", lambda p, lean: (p.max() - p.min()) / p.sum() / lean),
+    ("tau_for", "upside_down", lambda p, lean: math.log(lean) * p.sum() / (p.max() - p.min())),
+    ("tau_for", "only_the_largest", lambda p, lean: p.max() / p.sum() / math.log(lean)),
     ("blend_then_generate", "outputs", write_then_blend),
     (
         "blend_then_generate",
@@ -97,6 +98,14 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
 @pytest.mark.parametrize(("name", "mistake", "answer"), WRONG)
 def test_usual_mistakes_are_named(name: str, mistake: str, answer: Callable[..., Any]) -> None:
     assert CHECKS[name](answer).name == mistake
+
+
+def test_the_adapter_leans_as_far_as_the_solved_temperature_says() -> None:
+    p_prime = torch.tensor([3.0, 0.5, 1.0, 2.0])
+    for lean in (1.5, 8.0):
+        tau = float(solution(CHAPTER, "tau_for")(p_prime, lean))
+        p = adapter_weights(p_prime, tau, "tempered")
+        assert float(p.max() / p.min()) == pytest.approx(lean, rel=1e-5)
 
 
 def test_chance_alone_rarely_passes_the_ratio_that_is_needed() -> None:

@@ -13,32 +13,43 @@ from ..hypernetwork import assemble, generate
 from .verdict import Verdict, judge
 
 
-def block(answer: Callable[..., Any]) -> Verdict:
-    """Exercise 1: one block from one latent, `answer(z, W_1, B_1, W_2, B_2)`."""
+def ordinary(answer: Callable[..., Any]) -> Verdict:
+    """Exercise 1: bias and weight of one ordinary layer, `answer(W_1, B_1, W_2, B_2)`."""
     draw = torch.Generator().manual_seed(0)
-    shapes = ((3,), (4, 2, 3), (4, 2), (2, 5), (5,))  # z, W_1, B_1, W_2, B_2
-    given = [torch.randn(shape, generator=draw) for shape in shapes]
-    z, W_1, B_1, W_2, B_2 = given
+    shapes = ((4, 2, 3), (4, 2), (2, 5), (5,))  # W_1, B_1, W_2, B_2
+    W_1, B_1, W_2, B_2 = (torch.randn(shape, generator=draw) for shape in shapes)
+    no_B = torch.zeros_like(B_1), torch.zeros_like(B_2)
+    at_zero = generate(torch.zeros(1, 3), W_1, B_1, W_2, B_2).flatten()  # [R·N]
+    by_z = generate(torch.eye(3), W_1, no_B[0], W_2, no_B[1])  # [Z, R, N]
+    weight = by_z.flatten(1).T  # [R·N, Z]
     usual = {
+        "weight first": (
+            (weight, at_zero),
+            "the two are right, and in the other order: the bias comes first",
+        ),
         "no B_1": (
-            generate(z[None], W_1, torch.zeros_like(B_1), W_2, B_2)[0],
-            "B_1 is missing: A = W_1 z + B_1 comes before the product with W_2",
+            (B_2.repeat(4), weight),
+            "z = 0 writes more than B_2: B_1 goes through W_2 as well",
         ),
         "no B_2": (
-            generate(z[None], W_1, B_1, W_2, torch.zeros_like(B_2))[0],
-            "B_2 is missing: it is added to every row at the end",
+            ((B_1 @ W_2).flatten(), weight),
+            "B_2 is missing in the bias: it is added to each of the R rows",
         ),
-        "non-linear": (
-            torch.tanh(W_1 @ z + B_1) @ W_2 + B_2,
-            "there is a tanh between the two layers: the paper has none there",
+        "by column": (
+            (at_zero.view(4, 5).T.flatten(), by_z.transpose(1, 2).flatten(1).T),
+            "the numbers go down each column first; put R before N and then flatten",
+        ),
+        "transposed": (
+            (at_zero, weight.T),
+            "the weight is [Z, R·N]: `nn.Linear` holds its outputs first, [R·N, Z]",
         ),
     }
     return judge(
-        lambda: answer(*given),
-        generate(z[None], W_1, B_1, W_2, B_2)[0],
+        lambda: answer(W_1, B_1, W_2, B_2),
+        (at_zero, weight),
         usual,
-        "that is Eq. 3 for one block: A is 4 × 2, K is 4 × 5, and of rank 2 before B_2",
-        "compare with A = W_1 z + B_1, then A W_2 + B_2",
+        "that is Eq. 3 as one layer: three inputs, 4 · 5 outputs, and of rank 2 in each row of K",
+        "try z = 0 for the bias, and z = (1, 0, 0) for the first column of the weight",
     )
 
 

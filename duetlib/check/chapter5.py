@@ -9,7 +9,6 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from .. import swa
 from .verdict import Verdict, judge
 
 
@@ -38,29 +37,36 @@ def row_sums_fast(answer: Callable[[Tensor], Tensor]) -> Verdict:
     return judge(lambda: answer(W.clone()), right, usual, praise, otherwise)
 
 
-def tempered(answer: Callable[[Tensor, float], Tensor]) -> Verdict:
-    """Exercise 2: a temperature that works, and agrees with Eq. 8 at τ = 1."""
-    p_prime, tau = torch.tensor([6.0, 5.0, 2.0]), 0.25
+def tau_for(answer: Callable[[Tensor, float], float | Tensor]) -> Verdict:
+    """Exercise 2: the temperature at which the adapter leans as far as asked."""
+    p_prime, lean = torch.tensor([6.0, 5.0, 2.0]), 8.0
     share = p_prime / p_prime.sum()
+    apart = float(share.max() - share.min())
     usual = {
-        "cancels": (
-            swa.adapter_weights(p_prime, tau, "as_printed"),
-            "τ is above and below the line, and cancels: this is Eq. 8 as printed",
-        ),
         "not_normalised": (
-            torch.softmax(p_prime / tau, 0),
-            "the row sums are not divided by their total: at τ = 1 this is not Eq. 8",
+            float(p_prime.max() - p_prime.min()) / math.log(lean),
+            "the row sums are not divided by their total: the softmax sees shares",
+        ),
+        "no_logarithm": (
+            apart / lean,
+            "weights compare by exponentials of shares: a logarithm of `lean` is missing",
         ),
         "upside_down": (
-            torch.softmax(share * tau, 0),
-            "you multiply by τ: a low temperature should sharpen, not flatten",
+            math.log(lean) / apart,
+            "upside down: the further the weights lean, the lower the temperature",
         ),
-        "no_softmax": (share / tau, "the softmax is missing: these numbers do not sum to one"),
+        "only_the_largest": (
+            float(share.max()) / math.log(lean),
+            "the smallest share is missing: it leaves by the difference, not by being zero",
+        ),
     }
-    praise = "right: sharper below τ = 1, flatter above, and Eq. 8 at τ = 1"
-    otherwise = "divide the row sums by their total, then by τ, then take the softmax"
-    right = torch.softmax(share / tau, 0)
-    return judge(lambda: answer(p_prime.clone(), tau), right, usual, praise, otherwise)
+    return judge(
+        lambda: answer(p_prime.clone(), lean),
+        apart / math.log(lean),
+        usual,
+        "right: at this temperature one generator weighs eight times another",
+        "write the largest weight over the smallest, cancel the sum, and solve for τ",
+    )
 
 
 def blend_then_generate(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Verdict:
