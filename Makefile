@@ -1,4 +1,4 @@
-# Two commands: `make book` makes the site, `make test` runs every check. `make help` lists all.
+# Two commands: `make book` makes the site, `make test` runs the checks. `make help` lists all.
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +16,7 @@ book: $(VENV)/.book  ## install, get the data, run the chapters that have change
 	@$(RUN) -m data_prep ml-100k
 	@$(RUN) tools/build_book.py
 
-test: book $(VENV)/.test  ## run every check: style, types, unit, equation, site and notebook tests
+test: book $(VENV)/.test  ## run the checks: style, types, unit, equation, site and notebook tests
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy

@@ -91,7 +91,10 @@ class SASRec(Backbone):
         """
         steps = clicks.shape[1]
         if steps > self.length:
-            raise ValueError(f"history of {steps} clicks, but SASRec has {self.length} positions")
+            raise ValueError(
+                f"history of {steps} clicks, but SASRec has {self.length} positions: "
+                f"give the last {self.length}"
+            )
         place = torch.arange(steps, device=clicks.device)
         last = (mask.sum(1, keepdim=True) - 1).clamp(min=0)  # [B, 1]
         back = (last - place).clamp(min=0)  # [B, L]: 0 is the last click

@@ -108,7 +108,11 @@ class Device:
 
         Args:
             clicks: item ids so far, oldest first.
+
+        Raises:
+            ValueError: for an item that the device does not know; the session before goes on.
         """
+        self._ids(clicks)
         self.counts["sessions"] += 1
         try:
             if not len(clicks):
@@ -182,15 +186,16 @@ class Device:
         return np.pad(ids, (0, self.length - len(ids)))[None]
 
     def _ids(self, ids: Sequence[int]) -> np.ndarray:
-        array = np.asarray(ids, dtype=np.int64)
-        if array.ndim != 1 or ((array < 1) | (array > self.n_items)).any():
+        array = np.asarray(ids)
+        whole = array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
+        if not whole or ((array < 1) | (array > self.n_items)).any():
             raise ValueError(f"item ids are whole numbers from 1 to {self.n_items}, in a list")
-        return array
+        return array.astype(np.int64)
 
 
 def static_hash(folder: Path) -> str:
-    """SHA-256 over the two models that a device holds."""
-    files = [folder / "static.onnx", folder / "encoder.onnx"]
+    """SHA-256 over what a device holds: its two models, and the layers that came with them."""
+    files = [folder / name for name in ("static.onnx", "encoder.onnx", "shipped.safetensors")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

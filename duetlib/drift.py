@@ -25,12 +25,14 @@ def in_full_window(user: Ints, width: int) -> Bools:
         `[N]` bool; every user has a multiple of `width` clicks marked.
 
     Raises:
-        ValueError: if `width` is below 1 or `user` is not sorted.
+        ValueError: if `width` is below 1 or above all histories, or `user` is not sorted.
     """
     if width < 1:
         raise ValueError(f"a window of {width} clicks: give at least 1")
     if (np.diff(user) < 0).any():
         raise ValueError("the clicks are not sorted by user: sort them by user and time first")
+    if len(user) and np.bincount(user).max() < width:
+        raise ValueError(f"nobody has {width} clicks: take a shorter window")
     _, start, number, count = np.unique(
         user, return_index=True, return_inverse=True, return_counts=True
     )

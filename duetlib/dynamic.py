@@ -54,7 +54,7 @@ def linear_batched(x: Tensor, layer: Layer) -> Tensor:
         if layer.bias.dim() == 2:
             return F.linear(x, layer.weight.T) + layer.bias.unsqueeze(1)
         return F.linear(x, layer.weight.T, layer.bias)
-    return torch.baddbmm(layer.bias.unsqueeze(1), x, layer.weight)
+    return torch.baddbmm(layer.bias.unsqueeze(-2), x, layer.weight)  # a bias of each, or of all
 
 
 def linear_grouped(x: Tensor, layer: Layer) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import copy
 import hashlib
 import json
 import math
@@ -25,10 +26,11 @@ import torch
 
 from data_prep import Interactions, load_movielens
 
-from . import vision_experiments
+from . import finetuning, vision_experiments
 from .controls import constant, shuffled, stale
 from .finetuning import finetune_all, finetune_dynamic, own_layers, own_rows
 from .metrics import auc, count_flops, count_parameters, payload_bytes
+from .ppg import n_generated
 from .records import (
     BaseRun,
     append_record,
@@ -188,7 +190,7 @@ def run_clicks(config: RunConfig, device: str, interactions: Interactions) -> di
     evaluated, more = Evaluation(result.metrics, result.users), dict[str, Any]()
     if config.method != trains.method:
         evaluated, more = derived(config, model, split)
-    session = split.test[:1]
+    session, on_cpu = split.test[:1], copy.deepcopy(model).cpu()
     shapes = model.backbone.shapes
     return {
         "dataset": split.label,
@@ -205,18 +207,24 @@ def run_clicks(config: RunConfig, device: str, interactions: Interactions) -> di
         "params": count_parameters(model),
         "device_params": count_parameters(model)
         if config.method == "neck_as_input"  # whose neck runs on the device
-        else count_parameters(model.items)
-        + count_parameters(model.backbone)
-        + payload_bytes(shapes, 1),
-        "flops": count_flops(model, session.history, session.target.unsqueeze(1)),
+        else count_parameters(model.items) + count_parameters(model.backbone) + n_generated(shapes),
+        "flops": count_flops(on_cpu, session.history.cpu(), session.target.cpu().unsqueeze(1)),
         "payload_bytes": sent_bytes(trains.method, shapes),
         "train_seconds": round(result.seconds, 1),
         **more,
         **({"own_seconds": round(time.perf_counter() - started, 1)} if config != trains else {}),
-        **provenance(device),
+        **provenance(device, code_of(config.method)),
         "config": json.loads(config.key),
         "users": pack(evaluated.users),
     }
+
+
+def code_of(method: str) -> str:
+    """Hash of the files that decide what a run of this method yields."""
+    if not method.startswith("finetune"):
+        return code_hash()
+    own = Path(finetuning.__file__).read_bytes()
+    return hashlib.sha256(code_hash().encode() + own).hexdigest()
 
 
 def sent_bytes(method: str, shapes: Sequence[tuple[int, int]]) -> int:

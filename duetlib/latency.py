@@ -315,8 +315,13 @@ def simulate_queue(
     Returns:
         `[n]` milliseconds.
 
+    Raises:
+        ValueError: for a load that is not between 0 and 1.
+
     Source: Chapter 9; Lindley (1952).
     """
+    if not 0 < load < 1:
+        raise ValueError(f"load is {load}: it must be between 0 and 1, or the queue never ends")
     rng = np.random.default_rng(seed)
     between = rng.exponential(service_ms / load, n - 1)
     served = np.full(n - 1, service_ms)

@@ -5,7 +5,7 @@ Source: Sections 4.1 and 4.2. Chapters 3 and 7.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from sklearn.metrics import roc_auc_score
@@ -75,11 +75,11 @@ def ndcg(rank: Tensor, k: int = 10) -> Tensor:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Numbers that training can change, each counted once."""
+    """Numbers that a model holds, frozen ones too, each counted once."""
     return sum(p.numel() for p in module.parameters())
 
 
-def count_flops(module: nn.Module, *inputs: Tensor) -> int:
+def count_flops(module: Callable[..., object], *inputs: Tensor) -> int:
     """Floating-point operations of one forward pass, as PyTorch counts them.
 
     A multiplication and an addition are two; look-ups and element-wise operations are none. So is

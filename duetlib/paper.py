@@ -85,7 +85,7 @@ TABLE_3: dict[tuple[str, str], tuple[str, ...]] = {
     ("ml-100k", "embedding"): ("0.25KB", *_CODE_TIMES),
     ("ml-100k", "layers"): _LAYERS,
 }
-DELAY_IN_TEXT = ("0.08s", "1.06s")  # Section 4.3: "a low time delay from 0.08s to 1.06s"
+DELAY_IN_TEXT = ("0.08s", "1.06s")  # Section 4.3: "a low time delay from 0.08s ∼ 1.06s"
 
 
 class Costs(NamedTuple):
@@ -183,11 +183,6 @@ def flops_of_table(dataset: str) -> float:
     Source: Chapter 7.
     """
     return 2 * ROWS[dataset] * WIDTH / 2**20
-
-
-def flops_of_the_rest(dataset: str, backbone: str) -> float:
-    """What is left of Table 1's FLOPs for the layers that compute, in "M" of 2^20."""
-    return amount(TABLE_1_COSTS[dataset, backbone].flops).value - flops_of_table(dataset)
 
 
 def swa_spread_ratios() -> dict[tuple[str, str], float]:

@@ -33,7 +33,7 @@ from safetensors.numpy import save
 
 MAGIC, VERSION = b"DUET", 1
 PREFIX, SIGNATURE = struct.Struct("<4sI"), 64
-OVERHEAD = 700  # bytes that a message may have beside its numbers
+OVERHEAD, PER_LAYER = 380, 160  # bytes that a message may have beside its numbers
 SKEW = 30.0  # seconds that the clocks of cloud and device may differ by
 Layers = dict[str, np.ndarray]
 
@@ -130,7 +130,8 @@ class Contract:
     @property
     def limit(self) -> int:
         """The most bytes that a message may have."""
-        return OVERHEAD + 4 * sum((n_in + 1) * n_out for n_in, n_out in self.shapes)
+        numbers = sum((n_in + 1) * n_out for n_in, n_out in self.shapes)
+        return OVERHEAD + PER_LAYER * len(self.shapes) + 4 * numbers
 
 
 @dataclass(frozen=True)

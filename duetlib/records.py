@@ -5,7 +5,6 @@ Several processes may write to a file of records at once; a run that one is at, 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -73,8 +72,8 @@ def provenance(device: str, code: str = "") -> dict[str, Any]:
         "commit": commit or "unknown",
         "code": (code or code_hash())[:12],
         "date": datetime.now(UTC).date().isoformat(),
-        "device": torch.cuda.get_device_name()
-        if device == "cuda"
+        "device": torch.cuda.get_device_name(device)
+        if torch.device(device).type == "cuda"
         else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -83,6 +82,8 @@ def provenance(device: str, code: str = "") -> dict[str, Any]:
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
     """Add one line, whole or not at all, also when several processes write at once."""
+    import fcntl  # not there on Windows, where records can be read all the same
+
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -106,6 +107,8 @@ def done_keys(path: Path) -> set[str]:
 
 def claim(path: Path) -> Any:
     """An open, locked file that marks a run as being worked on, or None if somebody has it."""
+    import fcntl
+
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("w")
     try:

@@ -101,18 +101,22 @@ def leave_last_out(
         length: L, the longest history.
 
     Raises:
-        ValueError: if a user has too few clicks to leave one for training.
+        ValueError: if the rows are not sorted by user, or a user has too few clicks to leave one
+            for training.
 
     Source: Chapter 1; Section 4.1.1.
     """
     user, item = interactions.user, interactions.item
+    if (np.diff(user) < 0).any():
+        raise ValueError("the clicks are not sorted by user: sort them by user and time first")
     count = np.bincount(user, minlength=interactions.n_users + 1)[1:]
     least = n_test + n_valid + 2
     short = np.flatnonzero(count < least) + 1
     if len(short):
         raise ValueError(
             f"user {short[0]} has {count[short[0] - 1]} clicks, but {n_test} for testing, "
-            f"{n_valid} for validation and 2 for training are needed; raise k_core to {least}"
+            f"{n_valid} for validation and 2 for training are needed; raise k_core to {least}, or "
+            "number the users from 1 without gaps"
         )
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
     position = np.arange(len(user)) - start[user - 1]  # place of each row in its user's clicks

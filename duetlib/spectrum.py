@@ -21,7 +21,7 @@ class Spectrum(NamedTuple):
 
     def holding(self, held: float) -> int:
         """How many of the first directions it takes to hold that share of the variance."""
-        return int((self.share.cumsum(0) < held).sum()) + 1
+        return min(int((self.share.cumsum(0) < held).sum()) + 1, len(self.share))
 
     def keep(self, X: Tensor, k: int) -> Tensor:
         """`[B, P]` points rebuilt from the mean and their coordinates on the first k axes."""

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from .experiments import RunConfig, grid, load_records, unpack
+from .experiments import Run, grid, load_records, unpack
 from .paper import TABLE_1
 from .records import key_of
 
@@ -23,7 +23,6 @@ Floats = NDArray[np.float64]
 
 DRAWS = 4000  # of the bootstrap
 SHIFTS = 50  # of the seeds, for each draw of users: cheap, and their tails are long
-METHODS_OF_TABLE_1 = ("base", "finetune", "duet_no_swa", "duet")
 SETTINGS = {"form": "two_layer", "neck": "gru", "temperature": "tempered", "tau": 1.0}
 NEEDED = "dataset backbone method seed split core scheme n_p auc users config date code device"
 NOT_MEASURED = "not measured"
@@ -207,8 +206,8 @@ def kept(
 
     Returns:
         A row for each backbone and method with `share`, `low`, `high`, `seeds`, and the `gain` of
-        the whole. All NaN where a record is missing, and the share where the gain is not above
-        zero: a share of nothing means nothing.
+        the whole. All NaN where a record is missing, and the share where the gain's interval is not
+        above zero: a share of what may be nothing means nothing.
     """
     groups = dict(list(with_users(records).groupby(["backbone", "method"], sort=False)))
     rows = []
@@ -321,6 +320,9 @@ def missing(records: pd.DataFrame, dataset: str) -> pd.DataFrame:
     return pd.DataFrame(rows).groupby(by, sort=False, as_index=False).sum()
 
 
-def _settings(run: RunConfig) -> str:
-    named = [f"{name}={value}" for name, value in run.ppg]
-    return ", ".join(named + (["alternating"] if run.train.scheme == "alternating" else []))
+def _settings(run: Run) -> str:
+    """What sets a cell apart from others of its method."""
+    decay = [("weight_decay", run.train.weight_decay)] if run.train.weight_decay else []
+    named = [f"{name}={value}" for name, value in (*run.ppg, *getattr(run, "data", ()), *decay)]
+    alternating = getattr(run.train, "scheme", "joint") == "alternating"
+    return ", ".join(named + ["alternating"] * alternating)

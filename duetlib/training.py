@@ -44,8 +44,9 @@ class TrainConfig:
     Attributes:
         lr, weight_decay: of Adam. batch_size: *rows*, a row being one history with one candidate,
             the unit of Table 5: 512 rows are 102 sessions with five candidates each.
-        negatives: for each target. gamma: γ of Eq. 7. scheme: `joint` (Section 3.3.2) or
-            `alternating` (Algorithm 1). max_epochs, patience: when to stop.
+        negatives: for each target. gamma: γ of Eq. 7; it changes nothing here, where each session
+            has one target. scheme: `joint` (Section 3.3.2) or `alternating` (Algorithm 1).
+            max_epochs, patience: when to stop.
     """
 
     lr: float = 1e-3

@@ -57,8 +57,9 @@ class Http:
 
     Args:
         url: `http://` or `https://`, host and port. token: the cloud's bearer token.
-        timeout: seconds from the first byte sent to the last received. Finding and reaching the
-            address may take as long again.
+        timeout: seconds from the first byte sent to the last received. Reaching the cloud may take
+            as long again for each address that its name stands for, and looking up the name
+            as long as the system lets it.
     """
 
     url: str
@@ -84,7 +85,10 @@ class Http:
             raise (TimedOut if late else NoConnection)(f"no connection: {error}") from None
         with contextlib.closing(connection), _deadline(connection.sock, self.timeout) as ended:
             try:
-                return self._exchange(connection, request, limit)
+                answer = self._exchange(connection, request, limit)
+                if ended.is_set():  # an answer without a length ends where we ended it
+                    raise TimeoutError
+                return answer
             except (OSError, IncompleteRead, HTTPException, ValueError) as error:
                 if ended.is_set() or isinstance(error, TimeoutError):
                     raise TimedOut(f"no whole answer within {self.timeout} s") from None

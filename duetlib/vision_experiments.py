@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from data_prep.videos import CLASSES, Videos
 
 from .factored import Factored, built
 from .memory import keep_freed_memory
-from .metrics import count_parameters
+from .metrics import count_flops, count_parameters
 from .records import BaseRun, provenance
 from .vision import Dynamic, VisionNetwork, n_generated
 from .vision_training import (
@@ -181,17 +180,10 @@ def costs(model: VisionNetwork, clips: Clips, method: str) -> dict[str, int]:
         "device_params": params
         if whole
         else count_parameters(static) + count_parameters(model.norm) + sent,
-        "flops": flops_of(lambda: model.classify(model.see(frame), layers)),
-        "cloud_flops": 0 if whole else flops_of(lambda: built(model.source(shared))),
+        "flops": count_flops(lambda: model.classify(model.see(frame), layers)),
+        "cloud_flops": 0 if whole else count_flops(lambda: built(model.source(shared))),
         "payload_bytes": 4 * sent if method.startswith("duet") else 0,
     }
-
-
-def flops_of(work: Callable[[], object]) -> int:
-    """Floating-point operations as PyTorch counts them: a product and a sum are two."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
 
 
 def control(method: str, model: VisionNetwork, split: VideoSplit, seed: int) -> VideoLayersOf:

@@ -19,8 +19,6 @@ from scipy import stats
 
 from .experiments import load_records
 from .paper import TABLE_4
-from .records import key_of
-from .vision_experiments import VisionRun, grid
 from .vision_training import rates
 
 Floats = NDArray[np.float64]
@@ -287,29 +285,3 @@ def by_session(records: pd.DataFrame) -> pd.DataFrame:
         who = {name: record[name] for name in ("backbone", "method", "n_p", "seed")}
         rows += [{**who, "shift": of["light_x"], **of} for of in record["sessions"]]
     return pd.DataFrame(rows)
-
-
-def missing(records: pd.DataFrame, dataset: str = "faces") -> pd.DataFrame:
-    """For each cell of the grid, how many of its seeds have a record.
-
-    Returns:
-        Columns `backbone`, `method`, `settings`, `wanted`, `there`.
-    """
-    done = set() if records.empty else {key_of(config) for config in records["config"]}
-    rows = [
-        {
-            "backbone": run.backbone,
-            "method": run.method,
-            "settings": _settings(run),
-            "wanted": 1,
-            "there": int(run.key in done),
-        }
-        for run in grid(dataset)
-    ]
-    by = ["backbone", "method", "settings"]
-    return pd.DataFrame(rows).groupby(by, sort=False, as_index=False).sum()
-
-
-def _settings(run: VisionRun) -> str:
-    decay = [("weight_decay", run.train.weight_decay)] if run.train.weight_decay else []
-    return ", ".join(f"{name}={value}" for name, value in (*run.ppg, *run.data, *decay))

@@ -41,7 +41,7 @@ class VisionConfig:
         lr: of Adam, Table 5's.
         weight_decay: Table 5 has 5e-4, added to the gradient. Adam scales gradients of any size to
             the same step, and those of a generator's millions of numbers are far smaller: the decay
-            takes much of it, and DUET learns far more slowly. The base is as fast with it.
+            takes much of it, and DUET learns far more slowly. The base is slowed a little too.
         videos: in a batch, all frames of each: 16 are 96 frames, between Table 5's 64 and 128.
         shake: whether each video looks a little different in each epoch: 200 videos are few.
         epochs: for every method. Table 5 gives none.
@@ -320,8 +320,10 @@ class VisionTrainer:
     def _run(self) -> str:
         shapes = {k: list(v.shape) for k, v in self.model.state_dict().items()}
         of_model = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
+        adapters = [[a.tau, a.temperature] for a in self.model.modules() if hasattr(a, "tau")]
+        made = [of_model, self.model.difference, adapters]  # what shapes do not tell
         split = self.split
-        return json.dumps([asdict(self.config), self.seed, split.sha256, split.fold, of_model])
+        return json.dumps([asdict(self.config), self.seed, split.sha256, split.fold, made])
 
 
 def _text(result: VisionResult) -> str:

@@ -14,7 +14,8 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 SETUP = (
-    f'!python -c "import duetlib" 2>/dev/null || pip install -q "duetlib @ git+{URL}"\n'
+    f'package = "duetlib @ git+{URL}"\n'
+    '!python -c "import duetlib" 2>/dev/null || pip install -q "{package}"\n'
     "from duetlib import notebook; device = notebook.start(seed=0)"
 )
 EQUATIONS: dict[str, tuple[int, ...]] = {
@@ -32,6 +33,7 @@ EQUATIONS: dict[str, tuple[int, ...]] = {
 EXTRA = {"10": "cloud"}  # of the package, where a chapter needs more than the bare one
 MIME = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}
 MAX_LINES = 30  # of a cell
+MAX_WIDTH = 98  # characters of a line of code: a page of 1400 pixels shows no more
 MAX_ROWS = 15  # of a table in an output: more would be a piece of MovieLens
 MIN_COMPARED = 5
 RAW_MYST = re.compile(r"^\s*:{3,}|^\s*`{3,}\{|\{[a-z:]+\}`|^\([\w-]+\)=\s*$", re.MULTILINE)
@@ -67,7 +69,7 @@ def data_of(output: NotebookNode) -> dict[str, Any]:
 
 
 def setup_of(chapter: str) -> str:
-    """The two lines that a chapter begins with; some need an extra of the package."""
+    """The three lines that a chapter begins with; some need an extra of the package."""
     if chapter not in EXTRA:
         return SETUP
     bare = SETUP.replace('import duetlib"', f'import duetlib.{EXTRA[chapter]}"')
@@ -75,7 +77,7 @@ def setup_of(chapter: str) -> str:
 
 
 def setup_lines(notebook: NotebookNode) -> list[str]:
-    """The first code cell sets up in the two visible lines that all chapters share."""
+    """The first code cell sets up in the three visible lines that all chapters share."""
     first = code_cells(notebook)[0].source if code_cells(notebook) else ""
     title = re.match(r"# (\d+)\.", next((c.source for c in prose_cells(notebook)), ""))
     right = setup_of(title[1] if title else "")
@@ -146,6 +148,16 @@ def short_cells(notebook: NotebookNode) -> list[str]:
     """No code cell is longer than can be seen at a glance."""
     counts = [len(c.source.strip().split("\n")) for c in code_cells(notebook)]
     return [f"cell {n} has {k} lines" for n, k in enumerate(counts, 1) if k > MAX_LINES]
+
+
+def narrow_code(notebook: NotebookNode) -> list[str]:
+    """No line of code is longer than the site shows without scrolling."""
+    return [
+        f"cell {number} has a line of {len(line)} characters: {line.strip()[:40]!r}"
+        for number, cell in enumerate(code_cells(notebook), 1)
+        for line in cell.source.split("\n")
+        if len(line) > MAX_WIDTH
+    ]
 
 
 def enough_prose(notebook: NotebookNode) -> list[str]:
@@ -266,6 +278,7 @@ CHECKS: tuple[Callable[[NotebookNode], list[str]], ...] = (
     clean_outputs,
     png_with_words,
     short_cells,
+    narrow_code,
     enough_prose,
     compared_outputs,
     exercises,

@@ -15,8 +15,10 @@ from enrich import (
     anchor_links,
     anchors,
     citations,
+    code_links,
     colab_url,
     enrich,
+    glossary,
     numbered_rows,
     outside_code,
     targets,
@@ -100,6 +102,28 @@ def test_code_is_left_alone() -> None:
     code = '```md\n> **Facts.** [a](references.md#b)\n<a id="c"></a>\n```'
     assert enrich(f"{code}\n\n> **Facts.** d", {"c"}).startswith(code + "\n\n::::{admonition}")
     assert outside_code("a\n```\na\n```\na", str.upper) == "A\n```\na\n```\nA"
+
+
+def test_definitions_become_a_glossary_and_other_text_stays() -> None:
+    text = (
+        "# Words\n\nIntro.\n\nApex\n: The height.\n  Of a face.\n\nBase: plain\n: Without DUET.\n"
+    )
+    assert glossary(text) == (
+        "# Words\n\nIntro.\n\n::::{glossary}\nApex\n  The height.\n  Of a face.\n\n"
+        "Base: plain\n  Without DUET.\n::::\n"
+    )
+    assert glossary("No list.\n: is here\n"[:9]) == "No list.\n"
+
+
+def test_code_in_a_table_leads_to_its_page_and_a_test_to_its_source() -> None:
+    repository = {"url": "https://github.com/o/n", "branch": "main"}
+    row = "| **C1** `x` | `swa.blend`, `data_prep.faces.film` · `tests/test_swa.py` | done |"
+    assert code_links(row, repository) == (
+        "| **C1** `x` | {py:obj}`swa.blend <duetlib.swa.blend>`, "
+        "{py:obj}`data_prep.faces.film <data_prep.faces.film>` · "
+        "[`tests/test_swa.py`](https://github.com/o/n/blob/main/tests/test_swa.py) | done |"
+    )
+    assert code_links("A `swa.blend` in a sentence.", repository) == "A `swa.blend` in a sentence."
 
 
 def test_a_line_goes_after_the_first_heading() -> None:
@@ -260,6 +284,16 @@ def test_every_public_module_has_a_page() -> None:
     found = build_book.modules(build_book.ROOT)
     assert {"duetlib.ppg", "duetlib.swa", "duetlib.sessions"} <= set(found)
     assert all(found.values()), "a module without a docstring"
+
+
+def test_modules_come_in_the_order_of_their_numbers() -> None:
+    found = [name for name in build_book.modules(build_book.ROOT) if "check.chapter" in name]
+    assert [int(name.rpartition("chapter")[2]) for name in found] == list(range(1, 11))
+
+
+def test_the_table_of_contents_names_every_module(tmp_path: Path) -> None:
+    toc = build_book.with_modules("  sections:\n    - glob: api/*\n  - file: x\n", ["a", "b.c"])
+    assert toc == "  sections:\n    - file: api/a\n    - file: api/b.c\n  - file: x\n"
 
 
 # --- the reference ---------------------------------------------------------------------------

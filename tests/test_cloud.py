@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import stat
@@ -90,6 +91,17 @@ def test_one_affine_map_is_all_that_follows_the_neck(
 def test_a_model_that_generates_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="only a model with a PPG"):
         Generator(build("sasrec", "base", 140), length=10)
+
+
+# ---- what is asked
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e30])
+def test_an_embedding_of_wild_numbers_is_refused(app: FastAPI, number: float) -> None:
+    text = base64.b64encode(np.full(32, number, "<f4").tobytes()).decode()
+    with pytest.raises(module.HTTPException) as refused:
+        app.state.cloud._embedding(text)
+    assert refused.value.status_code == 422
 
 
 # ---- batches

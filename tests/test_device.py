@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +19,7 @@ import small_cloud
 import torch
 
 from duetlib import device as module
+from duetlib import transport
 from duetlib.device import Device
 from duetlib.dynamic import Layer
 from duetlib.faults import Forger
@@ -181,19 +186,62 @@ def test_an_answer_before_any_session(device: Device) -> None:
     assert (answer.source, answer.why) == ("shipped", "no session has begun")
 
 
-@pytest.mark.parametrize("ids", [[0], [141], [-1], [[1, 2]]])
-def test_what_is_no_item_is_said(device: Device, ids: list) -> None:
+@pytest.mark.parametrize("ids", [[0], [141], [-1], [[1, 2]], [1.9, 2.0], ["1"]])
+def test_what_is_no_item_is_said_and_the_session_before_goes_on(device: Device, ids: list) -> None:
+    session = device.start_session(CLICKS)
     with pytest.raises(ValueError, match="whole numbers from 1 to 140"):
         device.rank(CLICKS, ids)
+    with pytest.raises(ValueError, match="whole numbers from 1 to 140"):
+        device.start_session(ids)
+    assert device.session is session and device.counts["sessions"] == device.counts["fresh"] == 1
 
 
-def test_a_changed_model_is_found_when_the_device_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["encoder.onnx", "static.onnx", "shipped.safetensors"])
+def test_a_changed_model_is_found_when_the_device_starts(tmp_path: Path, name: str) -> None:
     copied = tmp_path / "device"
     shutil.copytree(small_cloud.folder() / "device", copied)
-    with (copied / "encoder.onnx").open("ab") as file:
+    with (copied / name).open("ab") as file:
         file.write(b"\0")
     with pytest.raises(ValueError, match="not those that were shipped"):
         Device(copied, lambda request, limit: b"")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_https_is_spoken_where_the_address_says_so(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """With one kind for both, a token would go to an https address in the clear."""
+    opened = []
+
+    class Stub:
+        def __init__(self, host: str, port: int, timeout: float):
+            opened.append((type(self).__name__, host, port, timeout))
+
+        def connect(self) -> None:
+            raise ConnectionRefusedError
+
+    for name in ("HTTPConnection", "HTTPSConnection"):
+        monkeypatch.setattr(transport, name, type(name, (Stub,), {}))
+    with pytest.raises(NoConnection):
+        transport.Http(f"{scheme}://cloud.example:9", "token", 2.0)(b"", 10)
+    kind = "HTTPSConnection" if scheme == "https" else "HTTPConnection"
+    assert opened == [(kind, "cloud.example", 9, 2.0)]
+
+
+def test_an_answer_without_a_length_that_we_cut_off_is_late_and_not_whole() -> None:
+    def drip(server: socket.socket) -> None:
+        sock, _ = server.accept()
+        with sock, contextlib.suppress(OSError):
+            sock.sendall(b"HTTP/1.1 200 -\r\n\r\n")
+            while True:
+                sock.sendall(b"D")
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=drip, args=(server,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(TimedOut, match="within 0.2 s"):
+            transport.Http(url, "token", timeout=0.2)(b"{}", 10**6)
 
 
 def test_neither_device_nor_wire_format_needs_torch() -> None:

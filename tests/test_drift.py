@@ -57,6 +57,8 @@ def test_windows_refuse_what_they_cannot_use():
         genre_windows(user[::-1], item, genres, 5)
     with pytest.raises(ValueError, match="0 clicks"):
         in_full_window(user, 0)
+    with pytest.raises(ValueError, match="nobody has 9999 clicks"):
+        shuffled_drift(user, item, genres, 9999)
     genres[item[0]] = False
     with pytest.raises(ValueError, match=f"item {item[0]} has no genre"):
         genre_windows(user, item, genres, 2)

@@ -107,6 +107,15 @@ def test_a_shared_weight_and_a_bias_of_each_device(way, n):
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_weight_of_each_device_and_a_shared_bias(way):
+    x = torch.randn(B, N_OUT, N_IN, dtype=torch.float64)  # as many candidates as outputs: no axis
+    weight = torch.randn(B, N_IN, N_OUT, dtype=torch.float64)  # may be taken for another
+    bias = torch.randn(N_OUT, dtype=torch.float64)
+    each = torch.stack([nn.functional.linear(x[b], weight[b].T, bias) for b in range(B)])
+    torch.testing.assert_close(way(x, Layer(weight, bias)), each)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_layers_of_other_devices_are_refused(way):
     x, layer = case()
     for wrong in (Layer(layer.weight[:2], layer.bias), Layer(layer.weight, layer.bias[:2])):

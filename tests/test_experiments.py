@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -544,3 +545,24 @@ def test_the_records_of_the_checkout_can_be_read() -> None:
         table = load_records(path.stem)
         assert table["auc"].between(0.5, 1).all()
         assert len(done_keys(path)) == len(table)
+
+
+def test_a_record_says_on_which_of_several_gpus_it_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
+    assert provenance("cuda:1")["device"] == "GPU cuda:1"
+    assert provenance("cpu")["device"].startswith("cpu (")
+
+
+def test_the_code_of_fine_tuning_is_part_of_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = {method: experiments.code_of(method) for method in ("base", "duet", "finetune")}
+    assert codes["base"] == codes["duet"] == training.code_hash() != codes["finetune"]
+    monkeypatch.setattr(experiments.finetuning, "__file__", training.__file__)  # other bytes
+    assert experiments.code_of("finetune_dynamic") != codes["finetune"]
+
+
+def test_records_are_read_where_files_cannot_be_locked() -> None:
+    """As on Windows, which has no `fcntl`."""
+    code = "import sys; sys.modules['fcntl'] = None; import duetlib.tables, duetlib.vision_tables"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -442,7 +442,8 @@ def test_each_video_is_tested_once_and_validates_once(videos):
         rows = np.concatenate([getattr(part, which) for part in parts])
         assert np.sort(rows).tolist() == list(range(327))
     fold = folds(videos)
-    assert [(fold[part.test] == i).all() for i, part in enumerate(parts)] == [True] * 5
+    for i, part in enumerate(parts):
+        assert (fold[part.test] == i).all() and (fold[part.validation] == (i + 1) % 5).all()
 
 
 def test_folds_have_about_the_same_emotions(videos):

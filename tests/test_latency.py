@@ -203,6 +203,8 @@ def test_queue_formulas_by_hand() -> None:
 def test_an_endless_queue_is_refused(load: float) -> None:
     with pytest.raises(ValueError, match="from 0 to below 1"):
         latency.queue_ms(load, 1.0)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        latency.simulate_queue(load, 1.0, 10)
 
 
 @pytest.mark.parametrize("service", ["fixed", "random"])

@@ -166,6 +166,7 @@ ROWS = "<table><thead><tr></tr></thead><tbody>" + "<tr><td>1</td></tr>" * 16 + "
         (stored(shown(image_png="eA=="), mystnb={"image": {"alt": "a figure"}}), "png_with_words"),
         (add(new_markdown_cell("![](x.png)")), "png_with_words"),
         (add(code("\n".join(["x = 1"] * 31))), "short_cells"),
+        (add(code("x = " + "9" * 95)), "narrow_code"),
         (change_code(2, metadata={}), "compared_outputs"),
         (stored(printed("1\n" * 31)), "few_rows"),
         (stored(shown(text_html=ROWS)), "few_rows"),

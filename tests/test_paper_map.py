@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +23,16 @@ NUMBERED = [
 SECTIONS = (
     "Abstract",
     "Section 1",
-    *("Section 3.1", "Section 3.2", "Section 3.3.1", "Section 3.3.2", "Section 3.3.3"),
+    *("Section 2", "Section 3.1", "Section 3.2", "Section 3.3.1", "Section 3.3.2", "Section 3.3.3"),
     *("Section 4.1", "Section 4.2", "Section 4.3", "Section 5"),
     *("Appendix A.1", "Appendix A.2", "Appendix A.3", "Appendix A.4"),
 )
 STATUS = re.compile(r"done|partly: \S.+|not yet: chapters? (?:[6-9]|1[0-2])(?:(?:,| and) \d+)*")
+VERDICTS = (
+    *("Holds in part", "Holds", "Does not hold", "Undecided"),
+    *("Not tested", "Not judged", "Definition", "Taken over"),
+)
+VERDICT = re.compile(rf"<br>\*({'|'.join(VERDICTS)})\b[^*]*[.]\*$")
 ROW = re.compile(r"^\| \*\*(?P<name>[^*]+)\*\* (?P<rest>.*) \|$")
 LINK = re.compile(r"\]\((?P<page>[\w-]+\.(?:ipynb|md))?(?:#(?P<anchor>[\w-]+))?\)")
 
@@ -79,6 +85,12 @@ def test_the_status_is_one_of_three(row: Row) -> None:
     assert STATUS.fullmatch(row.status), row.status
     has = [bool(row.book), bool(row.functions), bool(row.tests)]
     assert has == [not row.status.startswith("not yet")] * 3
+
+
+def test_each_claim_has_a_verdict_and_they_are_counted() -> None:
+    found = Counter(VERDICT.search(row.says)[1] for row in ROWS if row.name.startswith("C"))  # type: ignore[index]
+    counted = re.findall(r"^\| (\w[\w ]+) \| [^|*]+ \| (\d+) \|$", MAP.read_text(), re.MULTILINE)
+    assert {name: int(n) for name, n in counted} == found
 
 
 def named(path: str) -> Any:
@@ -136,6 +148,11 @@ def test_links_lead_somewhere(page: str) -> None:
 @pytest.mark.parametrize("status", ["", "nearly", "partly", "partly: ", "not yet", "not yet: soon"])
 def test_another_status_is_refused(status: str) -> None:
     assert not STATUS.fullmatch(status)
+
+
+@pytest.mark.parametrize("says", ["It helps.", "It helps.<br>*Perhaps.*", "It helps.<br>*Holds*"])
+def test_another_verdict_is_refused(says: str) -> None:
+    assert not VERDICT.search(says)
 
 
 @pytest.mark.parametrize("path", ["ppg.NoSuchThing", "no_such_file.PPG"])

@@ -69,6 +69,16 @@ def test_at_most_700_bytes_beside_the_numbers() -> None:
     assert CONTRACT.limit == 4 * 2112 + 700
 
 
+@pytest.mark.parametrize("shapes", [((4, 3),), ((64, 128), (128, 64), (64, 1)), ((999, 9),) * 9])
+def test_the_limit_leaves_room_for_any_number_of_layers(
+    shapes: tuple[tuple[int, int], ...],
+) -> None:
+    longest = replace(CONTRACT, model="din_concat-duet_as_released", shapes=shapes)
+    layers = {name: np.zeros(shape, np.float32) for name, shape in longest.layout.items()}
+    message = pack(layers, longest, REQUEST, KEY, NOW, 3600)
+    assert longest.limit - 700 < len(message) <= longest.limit
+
+
 def test_the_second_reading_agrees_and_sees_the_same_flaws() -> None:
     again = small_cloud.by_hand(MESSAGE, CONTRACT, REQUEST, KEY.public_key(), NOW)
     assert again is not None

@@ -111,6 +111,14 @@ def test_a_user_with_too_few_clicks_is_named() -> None:
         leave_last_out(data, n_test=3)
 
 
+def test_clicks_that_are_not_in_order_of_users_are_refused() -> None:
+    data = of_clicks([np.arange(1, 6), np.arange(1, 6)], 6)
+    with pytest.raises(ValueError, match="not sorted by user"):
+        leave_last_out(replace(data, user=data.user[::-1].copy()))
+    with pytest.raises(ValueError, match="user 1 has 0 clicks.*without gaps"):
+        leave_last_out(replace(data, user=data.user + 1))
+
+
 def test_candidates_have_the_target_first_and_labels_say_so() -> None:
     split = leave_last_out(interactions(6, 30))
     negatives = Negatives(split.seen).fixed(split.test.user, 5, seed=0)

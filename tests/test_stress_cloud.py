@@ -78,7 +78,9 @@ def test_scores_agree_with_torch_for_the_other_backbones(backbone: str) -> None:
     generator = torch.Generator().manual_seed(0)
     for n_clicks in range(1, 11):
         clicks = torch.randint(1, 141, (n_clicks,), generator=generator).tolist()
-        layers = device.start_session(clicks).layers
+        session = device.start_session(clicks)
+        assert session.source == "fresh", session.why
+        layers = session.layers
         answer = device.rank(clicks, range(1, 101))
         named = {name: torch.tensor(array) for name, array in layers.items()}
         pairs = range(len(named) // 2)

@@ -189,6 +189,9 @@ def test_the_interval_for_all_comparisons_is_that_of_bonferroni() -> None:
     base = frame(record("base", beats=np.full(400, 0.5)))
     one, ten = (tables.difference(runs, base, "hr10", n) for n in (1, 10))
     assert (one.low, one.high) == (one.low_all, one.high_all) == (ten.low, ten.high)
+    pairs = tables.share_matrix(runs, "hr10", [0]) - tables.share_matrix(base, "hr10", [0])
+    ends = np.percentile(tables.resampled_means(pairs), [0.25, 99.75])  # a tenth of 2.5 % each
+    assert (ten.low_all, ten.high_all) == pytest.approx(ends, abs=1e-12)
     wider = (ten.high_all - ten.low_all) / (ten.high - ten.low)
     assert wider == pytest.approx(stats.norm.ppf(1 - 0.0025) / stats.norm.ppf(0.975), rel=0.06)
 
@@ -258,6 +261,17 @@ def test_a_share_of_no_gain_is_not_given() -> None:
     assert np.isnan(row["share"]) and row["gain"] == pytest.approx(-0.1, abs=1e-3)
 
 
+def test_a_share_of_a_gain_that_may_be_none_is_not_given() -> None:
+    runs = {"base": (0, 0, 0), "duet_no_swa": (-0.02, 0.02, 0.03), "bias_only": (0.01, 0.01, 0.01)}
+    rows = [
+        record(method, seed, beats=np.full(50, 0.5 + gain))
+        for method, gains in runs.items()
+        for seed, gain in enumerate(gains)
+    ]
+    (row,) = tables.kept(frame(*rows), ["bias_only"]).to_dict("records")
+    assert np.isnan(row["share"]) and row["gain"] == pytest.approx(0.01, abs=1e-4)
+
+
 def test_a_share_without_records_is_not_given() -> None:
     rows = tables.kept(frame(*BASE, *DUET), ["bias_only", "duet"])
     assert rows["share"].isna().all() and (rows["seeds"] == 0).all()
@@ -267,7 +281,7 @@ def test_a_share_without_records_is_not_given() -> None:
 
 
 def test_standard_keeps_default_settings_of_one_protocol() -> None:
-    rows = [record("duet", n_p=5), record("duet", n_p=2), record("duet_no_swa", neck="mean")]
+    rows = [record("duet", n_p=n) for n in (5, 2, 3)] + [record("duet_no_swa", neck="mean")]
     rows += [record("base"), record("base", split="last-10"), record("base", scheme="alternating")]
     assert tables.standard(frame(*rows))["method"].tolist() == ["duet", "base"]
     assert tables.standard(frame(*rows), "last-10")["method"].tolist() == ["base"]
@@ -304,6 +318,14 @@ def test_missing_counts_seeds_of_every_cell() -> None:
     assert tables.missing(pd.DataFrame(), "ml-1m")["there"].sum() == 0
     named = RunConfig("ml-100k", "sasrec", "duet", 0, ppg=(("n_generators", 2),))
     assert "n_generators=2" in set(table["settings"]) and named in grid("ml-100k")
+
+
+def test_missing_counts_runs_on_faces_too() -> None:
+    runs = grid("faces")
+    assert tables.missing(pd.DataFrame(), "faces")["wanted"].sum() == len(runs)
+    one = tables.missing(pd.DataFrame({"config": [json.loads(runs[0].key)]}), "faces")
+    assert one["there"].sum() == 1
+    assert {"", "n_generators=2", "strength=0.0", "weight_decay=0.0005"} <= set(one["settings"])
 
 
 def test_no_file_is_no_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from scipy import stats
 
 from duetlib import vision_tables as tables
 from duetlib.paper import TABLE_4
-from duetlib.vision_experiments import grid
 
 SMALL, LARGE = "mobilenet_v3_small", "mobilenet_v3_large"
 
@@ -180,14 +178,6 @@ def test_curves_name_their_run() -> None:
     assert len(table) == 8
     assert table[table["seed"] == 3]["n_p"].tolist() == [5] * 4
     assert table["loss"].tolist()[:4] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
-
-
-def test_missing_counts_what_has_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = grid("faces")
-    whole = tables.missing(pd.DataFrame())
-    assert whole["wanted"].sum() == len(runs) and whole["there"].sum() == 0
-    one = pd.DataFrame({"config": [json.loads(runs[0].key)]})
-    assert tables.missing(one)["there"].sum() == 1
 
 
 def test_strength_is_part_of_what_was_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,6 +165,29 @@ def test_a_look_without_change_is_the_frame(monkeypatch: pytest.MonkeyPatch) -> 
     assert 70 < mirrored < 130
 
 
+def test_a_look_is_one_map_and_one_light_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mirrored, turned, zoomed, moved: where each pixel comes from, in full; then the light."""
+    frames = torch.rand(40, 1, 1, 16, 16) * 200 + 20
+    drawn: list[Tensor] = []
+    rand = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda *a, **k: drawn.append(rand(*a, **k)) or drawn[-1])
+    torch.manual_seed(0)
+    looks = shaken(frames)
+    roll, zoom, coin, x, y, contrast, light = drawn
+    even = lambda part, most: most * (2 * part - 1)  # noqa: E731
+    place = (torch.arange(16) * 2 + 1) / 16 - 1  # centres of the pixels, from -1 to 1
+    down, across = torch.meshgrid(place, place, indexing="ij")
+    for b in range(40):
+        angle, scale = float(even(roll[b], 0.1)), 1 + float(even(zoom[b], 0.06))
+        u = across * (-1 if coin[b] < 0.5 else 1)  # the mirror first, then one rotation
+        from_x = scale * (math.cos(angle) * u - math.sin(angle) * down) + even(x[b], 0.1)
+        from_y = scale * (math.sin(angle) * u + math.cos(angle) * down) + even(y[b], 0.1)
+        where = torch.stack([from_x, from_y], -1)[None]
+        right = F.grid_sample(frames[b], where, padding_mode="border", align_corners=False)
+        right = (right - 127.5) * (1 + even(contrast[b], 0.08)) + 127.5 * (1 + even(light[b], 0.08))
+        torch.testing.assert_close(looks[b], right.clamp(0, 255), atol=0.05, rtol=0)
+
+
 # ---- training
 
 
@@ -231,6 +256,25 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
         assert all(torch.equal(now[name], right[name]) for name in right)
     with pytest.raises(ValueError, match="is of another run"):
         fresh(seed=1).load(file)
+
+
+def test_another_model_of_the_same_shapes_is_another_run(tmp_path: Path) -> None:
+    split, file = few(), tmp_path / "run.safetensors"
+
+    def trainer(method: str, **ppg: Any) -> VisionTrainer:
+        return VisionTrainer(build(SMALL, method, **ppg), split, TINY, seed=0)
+
+    small: dict[str, Any] = {"rank": 2, "latent": 4}
+    pairs = [
+        (trainer("base"), trainer("frame_difference")),
+        (trainer("duet", **small), trainer("duet", tau=0.01, **small)),
+        (trainer("duet", **small), trainer("duet", temperature="as_printed", **small)),
+    ]
+    for one, other in pairs:
+        one.save(file)
+        one.load(file)
+        with pytest.raises(ValueError, match="is of another run"):
+            other.load(file)
 
 
 def test_a_trained_model_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

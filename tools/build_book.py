@@ -15,14 +15,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import yaml
-from enrich import after_heading, anchors, colab_url, enrich
+from enrich import after_heading, anchors, code_links, colab_url, enrich, glossary
 from execute import (
     NotebookError,
     Run,
@@ -42,6 +42,7 @@ GENERATED = ("run_times", "api/*")  # entries of _toc.yml that this file writes
 MATHJAX = ("es5/tex-mml-chtml.js", "es5/output/chtml/fonts/woff-v2/")
 TITLE = re.compile(r"^# (?P<title>.+)$", re.MULTILINE)
 GOAL = re.compile(r"^> \*\*What you can do afterwards\.?\*\* *(?P<goal>.*(?:\n>.*)*)", re.MULTILINE)
+FIRST_RUN = re.compile(r"\*\*Facts\.\*\* (?P<time>[^,]+?) on two CPU cores")
 TOOLS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinxcontrib-bibtex")
 
 
@@ -188,10 +189,11 @@ def chapter_page(source: NotebookNode, ran: NotebookNode, known: set[str], url: 
     return dumps(notebook)
 
 
-def run_times(runs: dict[str, Run]) -> str:
-    """The page that says how long each chapter takes."""
+def run_times(runs: dict[str, Run], first: dict[str, str]) -> str:
+    """The page that says how long each chapter takes. `first`: what a chapter says of itself."""
     rows = [
-        f"| [{name}]({name}.ipynb) | {run.seconds:.0f} | {run.peak_gb:.1f} | {run.date} |"
+        f"| []({name}.ipynb) | {first[name]} | {run.seconds:.0f} s | {run.peak_gb:.1f} GB "
+        f"| {run.date} |"
         for name, run in runs.items()
     ]
     machines = sorted({f"- {run.machine}; PyTorch {run.torch}" for run in runs.values()})
@@ -199,12 +201,13 @@ def run_times(runs: dict[str, Run]) -> str:
         [
             "# Execution times",
             "",
-            "The build runs a chapter again when its code, the library, the records or the data",
-            "change. These are the last runs. What was trained before is read from disk: the very",
-            "first run takes longer. Memory is the peak of the chapter's own process.",
+            "The build runs a chapter again when its code, the library, the records or the",
+            "data change. The *first* run is the long one: it trains, on two CPU cores here.",
+            "After that, as in most of the *last* runs, what was trained is read from disk.",
+            "Memory is the peak of the chapter's own process.",
             "",
-            "| chapter | seconds | memory, GB | run on |",
-            "| :-- | --: | --: | :-- |",
+            "| chapter | first run | last run | memory | on |",
+            "| :-- | :-- | --: | --: | :-- |",
             *rows,
             "",
             "Run on:",
@@ -215,11 +218,16 @@ def run_times(runs: dict[str, Run]) -> str:
     )
 
 
+def in_order(path: Path) -> list[str | int]:
+    """A key that sorts chapter10 behind chapter2."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+
+
 def modules(root: Path) -> dict[str, str]:
     """The public modules of the two packages, each with the first line of its docstring."""
     found = {}
     for package in ("duetlib", "data_prep"):
-        for path in sorted((root / package).rglob("*.py")):
+        for path in sorted((root / package).rglob("*.py"), key=in_order):
             inside = path.relative_to(root).with_suffix("").parts
             parts = inside[:-1] if inside[-1] == "__init__" else inside
             if len(parts) == 1 or any(part.startswith("_") for part in parts):
@@ -232,6 +240,16 @@ def modules(root: Path) -> dict[str, str]:
 def api_page(module: str) -> str:
     """The reference page of a module: everything public in it that has a docstring."""
     return f"# {module}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n"
+
+
+def with_modules(toc: str, names: Iterable[str]) -> str:
+    """The table of contents with a line for each module, in order: a glob sorts 10 before 2."""
+    return re.sub(
+        r"^( *)- glob: api/\*$",
+        lambda glob: "\n".join(f"{glob[1]}- file: api/{name}" for name in names),
+        toc,
+        flags=re.MULTILINE,
+    )
 
 
 def api_table(found: dict[str, str]) -> str:
@@ -284,10 +302,13 @@ def pages(book: Path, executed: Path, config: dict[str, Any]) -> dict[str, str |
     chapters = [path for path in paths if path.suffix == ".ipynb"]
     known = anchors(markdown_of(path) for path in paths)
     api = modules(ROOT)
-    out: dict[str, str | bytes] = {"_toc.yml": (book / "_toc.yml").read_bytes()}
+    out: dict[str, str | bytes] = {}
     runs = {}
+    first = {}
     for path in paths:
         if path.suffix == ".ipynb":
+            facts = FIRST_RUN.search(markdown_of(path))
+            first[path.stem] = facts["time"].lower() if facts else "the same"
             ran = read_notebook(executed / path.name)
             runs[path.stem] = run_of(ran)
             url = colab_url(config["repository"], path.stem)
@@ -298,8 +319,13 @@ def pages(book: Path, executed: Path, config: dict[str, Any]) -> dict[str, str |
                 "<!-- chapters -->", chapter_list([p for p in chapters if p.name[:2].isdigit()])
             )
             text = text.replace("<!-- references -->", "```{bibliography}\n:all:\n```")
+            if path.stem == "paper_map":
+                text = code_links(text, config["repository"])
+            if path.stem == "glossary":
+                text = glossary(text)
             out[path.name] = enrich(text, known)
-    out["run_times.md"] = run_times(runs)
+    out["run_times.md"] = run_times(runs, first)
+    out["_toc.yml"] = with_modules((book / "_toc.yml").read_text(), api)
     out |= {f"api/{name}.md": api_page(name) for name in api}
     others = [book / "references.bib", *(f for f in (book / "_static").rglob("*") if f.is_file())]
     out |= {path.relative_to(book).as_posix(): path.read_bytes() for path in others}

@@ -26,6 +26,8 @@ _LEAD = re.compile(
     rf"\*\*(?P<title>{'|'.join(LEADS)}|Exercise \d+(?: · [^*]+?)?)\.?\*\*[ ]*(?P<rest>.*)"
 )
 _DISPLAY = re.compile(r"\$\$.+?\$\$", re.DOTALL)
+_DEFINITION = re.compile(r"^(?P<term>\S.*)\n: (?P<says>.+(?:\n  .*)*)\n?", re.MULTILINE)
+_CODE_NAME = re.compile(r"(?<=[|,·] )`(?P<name>tests/[\w/]+\.py|(?:\w+\.)+\w+)`")
 _HEADING = re.compile(r"^# .+$", re.MULTILINE)
 
 
@@ -95,6 +97,33 @@ def numbered_rows(text: str) -> str:
         return equation[0].replace(r"\\", r"\cr ") if r"\tag" in equation[0] else equation[0]
 
     return _DISPLAY.sub(rows, text)
+
+
+def glossary(text: str) -> str:
+    """A list of definitions (`Term`, then `: what it is`) becomes one whose terms have anchors."""
+
+    def indent(entry: re.Match[str]) -> str:
+        return f"{entry['term']}\n  {entry['says']}\n"
+
+    first = _DEFINITION.search(text)
+    if first is None:
+        return text
+    listed = _DEFINITION.sub(indent, text[first.start() :]).rstrip()
+    return f"{text[: first.start()]}::::{{glossary}}\n{listed}\n::::\n"
+
+
+def code_links(text: str, repository: dict[str, str]) -> str:
+    """Code in a table leads to its page in the reference (`swa.blend`), a test to its source."""
+
+    def link(code: re.Match[str]) -> str:
+        name = code["name"]
+        if name.endswith(".py"):
+            url = f"{repository['url'].rstrip('/')}/blob/{repository['branch']}/{name}"
+            return f"[`{name}`]({url})"
+        whole = name if name.startswith("data_prep.") else f"duetlib.{name}"
+        return f"{{py:obj}}`{name} <{whole}>`"
+
+    return _CODE_NAME.sub(link, text)
 
 
 def enrich(text: str, known: set[str]) -> str:

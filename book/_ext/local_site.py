@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +43,33 @@ def no_field_numbers(app: Sphinx, what: str, name: str, thing: Any, skip: bool, 
     return True if (getattr(thing, "__doc__", "") or "").startswith("Alias for field") else None
 
 
+def no_signature_of_fields(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: Any, returns: Any
+) -> tuple[str, None] | None:
+    """A pydantic model's is a page of metadata; its docstring names the fields."""
+    return ("", None) if hasattr(thing, "model_fields") else None
+
+
+def describe(app: Sphinx, page: str, template: str, context: Any, tree: Any) -> None:
+    """What a search engine and a shared link say of a page: its title and its first sentences."""
+    texts = [] if tree is None else [node.astext() for node in tree.findall(nodes.paragraph)]
+    long = [" ".join(text.split()) for text in texts if len(text) > 60]
+    if not long:
+        return
+    title = "DUET by Hand" if page == "index" else f"{context['title']} · DUET by Hand"
+    said = {
+        'name="description"': textwrap.shorten(long[0], 200, placeholder=" …"),
+        'property="og:title"': re.sub("<[^>]+>", "", title),
+        'property="og:description"': textwrap.shorten(long[0], 200, placeholder=" …"),
+        'property="og:type"': "article",
+    }
+    context["metatags"] = context.get("metatags", "") + "".join(
+        f'<meta {name} content="{escape(unescape(text))}">\n' for name, text in said.items()
+    )
+
+
 REPAIRS = (
+    ("<title>DUET by Hand &#8212; DUET by Hand</title>", "<title>DUET by Hand</title>"),
     # the sidebar of the theme: its logo stands outside of any landmark, its arrows have no name
     ('<div id="pst-primary-sidebar" class', '<div id="pst-primary-sidebar" role="complementary" '
      'aria-label="The book" class'),
@@ -90,6 +119,8 @@ def setup(app: Sphinx) -> dict[str, bool | str]:
     app.connect("build-finished", accessible)
     app.connect("html-page-context", load_nothing_from_elsewhere, priority=999)
     app.connect("html-page-context", no_edit_link_to_generated_pages, priority=999)
+    app.connect("html-page-context", describe, priority=999)
     app.connect("autodoc-skip-member", no_field_numbers)
+    app.connect("autodoc-process-signature", no_signature_of_fields)
     app.connect("build-finished", plain_sources)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

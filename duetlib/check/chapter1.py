@@ -1,4 +1,4 @@
-"""Checks for the exercises of chapter 1."""
+"""Self-checks for the exercises of chapter 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks for the exercises of chapter 7."""
+"""Self-checks for the exercises of chapter 7."""
 
 from __future__ import annotations
 

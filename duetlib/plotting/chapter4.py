@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from scipy import stats
 from sklearn.manifold import TSNE
@@ -173,12 +174,14 @@ def map_of_layers(
         base: for each of them `[P_n]`, the layer that all devices share.
         value: `[N]` what the dots are coloured by. label: what that is.
     """
+    # without its yellow end, which is lost on paper, and in the dark where a figure is turned over
+    shades = ListedColormap(plt.get_cmap("viridis")(np.linspace(0, 0.75, 256)))
     _, axes = plt.subplots(1, len(generated), figsize=(7, 3.9))
     for ax, (name, rows), one in zip(axes, generated.items(), base, strict=True):
         points = torch.cat([rows, one.unsqueeze(0)]).detach().cpu().numpy()
         tsne = TSNE(init="pca", perplexity=30, max_iter=500, random_state=0)
         place = tsne.fit_transform(points)
-        dots = ax.scatter(*place[:-1].T, c=value, cmap="viridis", s=7, lw=0)
+        dots = ax.scatter(*place[:-1].T, c=value, cmap=shades, s=7, lw=0)
         ax.scatter(*place[-1:].T, marker="*", s=260, c=COLORS["orange"], ec=INK, label="base")
         ax.set_title(name)
         ax.set_xticks([]), ax.set_yticks([])

@@ -105,9 +105,10 @@ def forest(
         rows: name to label, from the top. lines: where to draw a vertical line. limits: of the
             axis, where not all that is there is wanted.
     """
-    _, axes = plt.subplots(
+    fig, axes = plt.subplots(
         1, len(panels), figsize=(7, 0.42 * len(rows) + 1.25), sharex=True, sharey=True
     )
+    fig.set_layout_engine("constrained", w_pad=0.08)  # labels of neighbours stay apart
     places = dict(zip(rows, range(len(rows), 0, -1), strict=True))
     for ax, (title, table) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         for line in lines if table["mean"].notna().any() else ():  # not through "not measured"
@@ -117,11 +118,11 @@ def forest(
             _row(ax, y, row, styles.get(name, {"color": COLORS["blue"]}))
         ax.set_title(title)
         ax.tick_params(axis="y", length=0)
-        ax.locator_params(axis="x", nbins=3)
+        ax.locator_params(axis="x", nbins=2)  # three ticks at most: panels are narrow
     ax.set_ylim(0.4, len(rows) + 0.6)
     ax.set_xlim(*(limits or _limits(panels.values(), lines)))
     np.atleast_1d(axes)[0].set_yticks(list(places.values()), list(rows.values()))
-    plt.gcf().supxlabel(xlabel, fontsize=11)
+    fig.supxlabel(xlabel, fontsize=11)
     plt.show()
 
 

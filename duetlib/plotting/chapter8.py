@@ -411,12 +411,12 @@ def map_of_layers(points: Mapping[str, Tensor], label: Tensor, star: Mapping[str
         star: a layer's name and the place `[3]` of the base's weights.
     """
     fig = plt.figure(figsize=(7, 3.9))
-    palette = plt.get_cmap("tab10")
+    palette = list(COLORS.values())
     for i, (name, at) in enumerate(points.items()):
         ax = fig.add_subplot(1, len(points), i + 1, projection="3d")
         for k in range(1, len(CLASSES)):
             here = at[label == k].numpy()
-            sign = {"color": palette(k), "marker": "osD^vPX"[k - 1]}
+            sign = {"color": palette[k - 1], "marker": "osD^vPX"[k - 1]}
             ax.scatter(*here.T, s=16, **sign, label=CLASSES[k] if i == 0 else None)
         ax.scatter(
             *star[name].numpy(), s=180, marker="*", color=INK, label="base" if not i else None
