@@ -77,6 +77,14 @@ def test_each_chapter_of_the_site_opens_in_colab(html: Path) -> None:
         assert launches.pop().endswith(f"/blob/main/book/{page.stem}.ipynb")
 
 
+def test_each_page_describes_itself(html: Path) -> None:
+    for name in ("index", "paper_map", "api/duetlib.swa", *(path.stem for path in chapters())):
+        text = (html / f"{name}.html").read_text()
+        (described,) = re.findall(r'<meta name="description" content="([^"]+)">', text)
+        (shared,) = re.findall(r'<meta property="og:description" content="([^"]+)">', text)
+        assert 60 < len(described) <= 230 and shared == described, name
+
+
 @pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
 def test_sources_are_plain_markdown(path: Path) -> None:
     """In Colab and in plain Jupyter a directive or a role would show as it is."""
@@ -147,6 +155,18 @@ def test_equations_begin_on_a_phone_s_screen(visits: dict[str, Visit]) -> None:
 
 
 @pytest.mark.browser
+def test_a_dark_page_is_printed_light(html: Path, browser: Any, serve: Any) -> None:
+    tab = browser.new_page()
+    tab.goto(f"{serve(html)}/notation.html")
+    theme = lambda: tab.evaluate("document.documentElement.dataset.theme")  # noqa: E731
+    tab.evaluate("document.documentElement.dataset.theme = 'dark'")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert theme() == "light"
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert theme() == "dark"
+    tab.close()
+
+
 def test_search_finds_a_page(html: Path, browser: Any, serve: Any) -> None:
     tab = browser.new_page()
     tab.goto(f"{serve(html)}/search.html?q=generator")

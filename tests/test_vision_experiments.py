@@ -292,5 +292,7 @@ def test_a_base_that_is_no_better_than_the_majority_is_not_a_base() -> None:
     for record in bases:
         metrics = record["metrics"]  # always naming the commonest class: 1/8, for eight classes
         assert metrics["balanced_accuracy"] > 2 / 8, (record["backbone"], record["seed"])
-        strong = ["strength", 2.0] in record["config"]["data"]  # too hard for it on all frames
-        assert metrics["accuracy"] > metrics["majority"] or strong
+        strong = ["strength", 2.0] in record["config"][
+            "data"
+        ]  # hard: at the majority, not above it
+        assert metrics["accuracy"] > metrics["majority"] - 0.05 * strong

@@ -56,11 +56,12 @@ def describe(app: Sphinx, page: str, template: str, context: Any, tree: Any) -> 
     long = [" ".join(text.split()) for text in texts if len(text) > 60]
     if not long:
         return
+    first = textwrap.shorten(long[0], 200, placeholder=" …")
     title = "DUET by Hand" if page == "index" else f"{context['title']} · DUET by Hand"
     said = {
-        'name="description"': textwrap.shorten(long[0], 200, placeholder=" …"),
+        'name="description"': first,
         'property="og:title"': re.sub("<[^>]+>", "", title),
-        'property="og:description"': textwrap.shorten(long[0], 200, placeholder=" …"),
+        'property="og:description"': first,
         'property="og:type"': "article",
     }
     context["metatags"] = context.get("metatags", "") + "".join(
