@@ -195,8 +195,9 @@ def test_outputs_are_kept_and_text_is_the_sources() -> None:
     assert filled.cells[1].execution_count == filled.cells[1].outputs[0].execution_count == 1
     assert "execution" not in filled.cells[1].metadata
     assert ran.cells[1].outputs[0].execution_count == 7
-    with pytest.raises(ValueError, match="code cell 1"):
-        with_outputs(notebook("1 + 2"), ran)
+    for edited in (notebook("1 + 2"), notebook("1 + 1", "2")):
+        with pytest.raises(NotebookError, match="edited meanwhile"):
+            with_outputs(edited, ran)
 
 
 # --- running ---------------------------------------------------------------------------------

@@ -430,7 +430,7 @@ def main() -> int:
         content = pages(book, build / "executed", config)
         prepare(content, build / "src")
         build_site(build / "src", build, site_keys(content))
-    except BuildError as error:
+    except (BuildError, NotebookError) as error:
         print(f"\nThe book was not built.\n{error}", file=sys.stderr)
         return 1
     count = sum(1 for _ in (build / "html").rglob("*.html"))

@@ -43,6 +43,11 @@ print(_peak())
 """
 
 
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells that run."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 class NotebookError(Exception):
     """A notebook that cannot be used: which one, which cell, and why."""
 
@@ -87,7 +92,7 @@ def change_key(notebook: NotebookNode, library: str, data: str) -> str:
     Args:
         library: `library_digest`. data: SHA-256 of the ratings.
     """
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    code = [cell.source for cell in code_cells(notebook)]
     return digest([library, data, platform.python_version(), version("torch"), *code])
 
 
@@ -130,8 +135,7 @@ def check_streams(name: str, notebook: NotebookNode) -> None:
     Raises:
         NotebookError: naming the cell, with the text.
     """
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for number, cell in enumerate(code, 1):
+    for number, cell in enumerate(code_cells(notebook), 1):
         for output in cell.outputs:
             if output.output_type == "stream" and output.name == "stderr":
                 text = output.text.rstrip()
@@ -193,21 +197,20 @@ def with_outputs(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
     change: no times, no versions, no ids. Cells are counted from 1.
 
     Raises:
-        ValueError: if the two do not have the same code.
+        NotebookError: if the two do not have the same code.
     """
+    edited, run = ([cell.source for cell in code_cells(one)] for one in (source, executed))
+    if edited != run:
+        raise NotebookError(
+            "a chapter's code is not the code that was run: it was edited meanwhile. Start again."
+        )
     filled = deepcopy(source)
     filled.metadata = nbformat.from_dict(METADATA)
     for cell in filled.cells:
         for volatile in ("execution", "collapsed", "ExecuteTime"):
             cell.metadata.pop(volatile, None)
-    pairs = zip(
-        (cell for cell in filled.cells if cell.cell_type == "code"),
-        (cell for cell in executed.cells if cell.cell_type == "code"),
-        strict=True,
-    )
+    pairs = zip(code_cells(filled), code_cells(executed), strict=True)
     for number, (cell, ran) in enumerate(pairs, 1):
-        if cell.source != ran.source:
-            raise ValueError(f"code cell {number} is not the one that was run")
         cell.outputs, cell.execution_count = deepcopy(ran.outputs), number
         for output in cell.outputs:
             if "execution_count" in output:
