@@ -8,6 +8,7 @@ be measured comes in as an argument. Chapter 9.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -205,8 +206,8 @@ def slow_start_rounds(n_bytes: int) -> int:
 
     Source: Chapter 9; RFC 5681 and 6928.
     """
-    segments = -(-n_bytes // SEGMENT)
-    return (-(-segments // INITIAL_WINDOW)).bit_length()
+    segments = math.ceil(n_bytes / SEGMENT)
+    return math.ceil(segments / INITIAL_WINDOW).bit_length()
 
 
 def slow_start_ms(n_bytes: int, link: Link) -> float:

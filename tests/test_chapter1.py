@@ -67,6 +67,7 @@ WRONG = [
     ("history_of", "leak", lambda c, p, n: padded(c[: p + 1][-n:], n)),
     ("history_of", "left_padded", lambda c, p, n: [0] * max(0, n - p) + c[max(0, p - n) : p]),
     ("history_of", "oldest", lambda c, p, n: padded(c[:p], n)),
+    ("history_of", "negative", lambda c, p, n: padded(c[p - n : p], n)),
     ("history_of", "not_padded", lambda c, p, n: c[max(0, p - n) : p]),
     ("k_core", "once", one_pass),
     ("k_core", "more_than_k", more_than_k),

@@ -57,6 +57,8 @@ WRONG: list[tuple[Callable[..., Any], Callable[..., Any], str]] = [
     (check.visible, lambda m: m.unsqueeze(1).expand(-1, m.shape[1], -1), "no_causal"),
     (check.visible, lambda m: tril(m, -1) & m.unsqueeze(1), "not_itself"),
     (check.visible, lambda m: tril(m) & m.unsqueeze(2), "rows_masked"),
+    (check.visible, lambda m: tril(m) & m.unsqueeze(1), "blind"),
+    (check.visible, lambda m: (tril(m) & m.unsqueeze(1)).float(), "wrong"),
     (check.visible, lambda m: tril(m), "wrong"),
     (check.ndcg, lambda r, k: 1 / torch.log2(1 + r), "no_cut"),
     (check.ndcg, lambda r, k: (r < k) / torch.log2(1 + r), "too_early"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from teachers_edition import teachers_edition, without_solutions, write
+from teachers_edition import GUESS, teachers_edition, without_solutions, write
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 PAGES = "https://host/book"
@@ -66,11 +66,20 @@ def test_a_solution_that_is_not_closed_is_refused():
 
 def test_pages_that_are_not_handed_out_are_linked_where_they_are():
     text = "[a](references.md#ha2017) [b](setup.md) [c](02_x.ipynb#eq-3) [d](https://x.y/z.md)"
+    text += " [e](speed.ipynb)"
     cell = teachers_edition(chapter(new_markdown_cell(text)), PAGES).cells[0]
     assert cell.source == (
         f"[a]({PAGES}/references.md#ha2017) [b]({PAGES}/setup.md) "
-        "[c](02_x.ipynb#eq-3) [d](https://x.y/z.md)"
+        f"[c](02_x.ipynb#eq-3) [d](https://x.y/z.md) [e]({PAGES}/speed.ipynb)"
     )
+
+
+def test_a_guess_has_its_room():
+    cells = new_markdown_cell("> **Predict.** What?"), new_code_cell("1 + 1")
+    edition = teachers_edition(chapter(*cells), PAGES)
+    assert [cell.source for cell in edition.cells][::2] == [cell.source for cell in cells]
+    assert edition.cells[1].source == GUESS
+    assert len({cell.id for cell in edition.cells}) == 3
 
 
 def test_the_book_itself_is_not_written_over(tmp_path):

@@ -2,8 +2,8 @@
 
 python tools/teachers_edition.py OUT/
 
-Hints and self-checks stay. What a chapter links to beside the other chapters leads to the
-repository, so that the folder can be handed out as it is.
+Hints and self-checks stay, and each Predict box gets room for a guess. What a chapter links to
+beside the other chapters leads to the repository, so that the folder can be handed out as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _SOLUTION = re.compile(
     r"^<details>\s*<summary>\s*Solution\b.*?^</details>[ \t]*\n?",
     re.MULTILINE | re.DOTALL | re.IGNORECASE,
 )
-_PAGE_LINK = re.compile(r"\]\((?P<page>[\w-]+\.md)(?P<anchor>#[\w-]+)?\)")
+GUESS = "**My guess:**\n\n**What came out, and what I believe now:**"
+_PAGE_LINK = re.compile(r"\]\((?P<page>(?!\d\d_)[\w-]+\.(?:md|ipynb))(?P<anchor>#[\w-]+)?\)")
 
 
 def without_solutions(text: str) -> str:
@@ -54,6 +55,8 @@ def teachers_edition(notebook: NotebookNode, pages: str) -> NotebookNode:
         new.id = f"cell-{len(out.cells) + 1}"
         if new.source:
             out.cells.append(new)
+        if "> **Predict.**" in new.source:
+            out.cells.append(nbformat.v4.new_markdown_cell(GUESS, id=f"cell-{len(out.cells) + 1}"))
     return out
 
 

@@ -34,6 +34,11 @@ def history(answer: Callable[..., Any]) -> Verdict:
                 [[2, 1, 0, 0], [2, 1, 4]],
                 "of a long history the last clicks are kept, not the first ones",
             ),
+            "negative": (
+                [[0, 0, 0, 0], [1, 4, 3]],
+                "a slice that starts below 0 counts from the end: start at "
+                "max(0, position - length)",
+            ),
             "not_padded": ([[2, 1], [1, 4, 3]], "short histories are filled with 0 up to `length`"),
         },
         praise="right: only what came before, the newest `length` of it, zeros on the right",

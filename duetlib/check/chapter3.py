@@ -41,7 +41,7 @@ def visible(answer: Callable[..., Any]) -> Verdict:
     mask = torch.tensor([[True, True, True], [True, True, False]])
     causal = torch.ones(3, 3, dtype=torch.bool).tril()
     padding = mask.unsqueeze(1)  # [B, 1, L]
-    return judge(
+    with_clicks = judge(
         lambda: answer(mask),
         right=causal & padding,
         usual={
@@ -60,8 +60,23 @@ def visible(answer: Callable[..., Any]) -> Verdict:
                 "you blanked the rows of padding: it is the columns that nobody may look at",
             ),
         },
-        praise="right: a lower triangle, less the columns of padding",
+        praise="right",
         otherwise="not yet: combine a lower triangle [L, L] with the mask as [B, 1, L]",
+    )
+    if not with_clicks.passed:
+        return with_clicks
+    return judge(
+        lambda: answer(torch.zeros(1, 3, dtype=torch.bool)),
+        right=torch.eye(3, dtype=torch.bool).unsqueeze(0),
+        usual={
+            "blind": (
+                torch.zeros(1, 3, 3, dtype=torch.bool),
+                "nearly: a user without a click sees nothing, and a softmax over nothing is not a "
+                "number. Let such a row look at itself",
+            )
+        },
+        praise="right: a lower triangle, less the columns of padding, and no row is blind",
+        otherwise="not yet: without any click, each row looks at itself and at nothing else",
     )
 
 

@@ -33,15 +33,22 @@ class Verdict:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two answers agree: tensors and floats to 1e-5, all else exactly."""
-    if isinstance(b, Tensor):
-        return isinstance(a, Tensor) and a.shape == b.shape and torch.allclose(a, b, atol=1e-5)
-    if isinstance(b, float):
-        return isinstance(a, int | float | Tensor) and abs(float(a) - b) < 1e-5
+    """Whether two answers agree: tensors and floats to 1e-5, all else exactly.
+
+    Numbers may come as a float, an array or a tensor of any precision; a mask is True and False.
+    """
     if isinstance(b, list | tuple):
         both = isinstance(a, list | tuple) and len(a) == len(b)
         return both and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b)
+    try:
+        if not isinstance(b, Tensor | float):
+            return bool(a == b)
+        a, b = (torch.as_tensor(x).detach().cpu() for x in (a, b))
+        a = a.reshape(()) if b.ndim == 0 else a
+    except (TypeError, ValueError, RuntimeError):  # no number, or several where one is wanted
+        return False
+    both_masks = (a.dtype == torch.bool) == (b.dtype == torch.bool)
+    return both_masks and a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-5)
 
 
 def judge(
@@ -73,4 +80,6 @@ def judge(
     if isinstance(given, Tensor) and isinstance(right, Tensor) and given.shape != right.shape:
         shapes = f"{list(given.shape)}, expected {list(right.shape)}"
         return Verdict("wrong", f"the shape is {shapes}. {otherwise}")
+    if getattr(right, "dtype", None) == torch.bool != getattr(given, "dtype", None):
+        return Verdict("wrong", f"a mask holds True and False: yours is not boolean. {otherwise}")
     return Verdict("wrong", otherwise)
