@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -105,13 +106,39 @@ def load_movielens(
     separator = find_dataset(dataset).separator
     rows = parse_ratings(raw.ratings, separator, raw.origin)  # [N, 4]
     rows = rows[np.lexsort((rows[:, 3], rows[:, 0]))]  # stable: ties stay in file order
-    label = _label(dataset, raw, rows)
+    genre_names, films = _films(raw, dataset)
+    return tidy(rows, k_core, _label(dataset, raw, rows), sha256(raw.ratings), genre_names, films)
+
+
+class Film(NamedTuple):
+    """What an item file says of one film."""
+
+    title: str
+    genres: list[int]  # places in the genre names
+
+
+def tidy(
+    rows: Ints,
+    k_core: int,
+    label: str,
+    digest: str,
+    genre_names: tuple[str, ...] = (),
+    films: Mapping[int, Film] = MappingProxyType({}),
+) -> Interactions:
+    """Return rows [N, 4] (user, item, rating, time), sorted by user and time, as arrays.
+
+    `films`: what is known of the raw item ids; `digest`: the `sha256` to keep. Raises DataError
+    where the k-core leaves nothing.
+    """
     rows = rows[core_mask(rows[:, 0], rows[:, 1], k_core)]
     if not len(rows):
         raise DataError(f"k_core={k_core} leaves no row of {label}: take a smaller one")
     raw_user, user = _renumber(rows[:, 0])
     raw_item, item = _renumber(rows[:, 1])
-    titles, genre_names, genres = _describe(raw, dataset, raw_item)
+    of_item = [films.get(raw_id, Film(f"item {raw_id}", [])) for raw_id in raw_item[1:].tolist()]
+    genres = np.zeros((len(raw_item), len(genre_names)), dtype=bool)
+    for number, film in enumerate(of_item, start=1):
+        genres[number, film.genres] = True
     return Interactions(
         user=user,
         item=item,
@@ -119,13 +146,13 @@ def load_movielens(
         time=rows[:, 3].copy(),
         n_users=len(raw_user) - 1,
         n_items=len(raw_item) - 1,
-        titles=titles,
+        titles=("", *(film.title for film in of_item)),
         genre_names=genre_names,
         genres=genres,
         raw_user=raw_user,
         raw_item=raw_item,
         label=label,
-        sha256=sha256(raw.ratings),
+        sha256=digest,
     )
 
 
@@ -221,27 +248,12 @@ def _times_are_ranks(rows: Ints) -> bool:
 # --- titles and genres -----------------------------------------------------------------------
 
 
-def _describe(
-    raw: Raw, dataset: str, raw_item: Ints
-) -> tuple[tuple[str, ...], tuple[str, ...], Bools]:
-    """Titles, genre names and genre flags [n_items + 1, G] of the items that are left."""
-    names: tuple[str, ...] = ()
-    films: dict[int, Film] = {}
-    if raw.items is not None:
-        names = GENRES if dataset == "ml-100k" else GENRES[1:]  # ml-1m has no "unknown"
-        films = parse_items(raw.items, raw.items_name, names)
-    of_item = [films.get(raw_id, Film(f"item {raw_id}", [])) for raw_id in raw_item[1:].tolist()]
-    genres = np.zeros((len(raw_item), len(names)), dtype=bool)
-    for number, film in enumerate(of_item, start=1):
-        genres[number, film.genres] = True
-    return ("", *(film.title for film in of_item)), names, genres
-
-
-class Film(NamedTuple):
-    """What an item file says of one film."""
-
-    title: str
-    genres: list[int]  # places in the genre names
+def _films(raw: Raw, dataset: str) -> tuple[tuple[str, ...], dict[int, Film]]:
+    """The genre names, and each film by its raw id; nothing where there is no item file."""
+    if raw.items is None:
+        return (), {}
+    names = GENRES if dataset == "ml-100k" else GENRES[1:]  # ml-1m has no "unknown"
+    return names, parse_items(raw.items, raw.items_name, names)
 
 
 def parse_items(data: bytes, name: str, genre_names: tuple[str, ...]) -> dict[int, Film]:
