@@ -46,17 +46,17 @@ def test_the_stub_is_blank(name: str) -> None:
     assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
 
 
-def body(data: bytes) -> bytes:
-    return data[80 + struct.unpack_from("<Q", data, 72)[0] :]
-
-
-def early(data: bytes) -> list[float]:
+def read(data: bytes, name: str, kind: str = "<f", skip: int = 80) -> list[Any]:
+    """The numbers of a tensor; `skip` bytes and the header stand before them."""
     (n,) = struct.unpack_from("<Q", data, 72)
-    return [x for (x,) in struct.iter_unpack("<f", data[72 + n :])]
+    first, last = json.loads(data[80 : 80 + n])[name]["data_offsets"]
+    return [x for (x,) in struct.iter_unpack(kind, data[skip + n + first : skip + n + last])]
 
 
-def unpacked(kind: str) -> Callable[[bytes], list[Any]]:
-    return lambda data: [x for (x,) in struct.iter_unpack(kind, body(data))]
+def last_good_first(fresh: bool, expires: float | None, now: float, skew: float) -> str:
+    if expires is not None and expires >= now - skew:
+        return "last good"
+    return "fresh" if fresh else "shipped"
 
 
 def never_old(fresh: bool, expires: float | None, now: float, skew: float) -> str:
@@ -68,10 +68,11 @@ def strict(fresh: bool, expires: float | None, now: float, skew: float) -> str:
 
 
 WRONG: list[tuple[str, str, Callable[..., Any]]] = [
-    ("numbers", "big_endian", unpacked(">f")),
-    ("numbers", "doubles", unpacked("<d")),
-    ("numbers", "integers", unpacked("<i")),
-    ("numbers", "no_length", early),
+    ("numbers", "big_endian", lambda data, name: read(data, name, ">f")),
+    ("numbers", "integers", lambda data, name: read(data, name, "<i")),
+    ("numbers", "no_length", lambda data, name: read(data, name, skip=72)),
+    ("numbers", "from_the_first", lambda data, name: read(data, "0.bias")),
+    ("numbers", "all", lambda data, name: read(data, "0.bias") + read(data, name)),
     ("is_mine", "all", lambda about, request: True),
     ("is_mine", "never", lambda about, request: about["request"] == request),
     (
@@ -81,6 +82,7 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
     ),
     ("source", "no_skew", strict),
     ("source", "never_expires", never_old),
+    ("source", "good_before_fresh", last_good_first),
     ("source", "no_last_good", lambda f, e, n, s: "fresh" if f else "shipped"),
     ("under_way", "no_thousand", lambda b, t: b * t),
     ("under_way", "bits", lambda b, t: 8000 * b * t),

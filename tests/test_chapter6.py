@@ -62,10 +62,13 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
     ("own_loss_of", "pooled", lambda loss, there: (loss * there).sum() / there.sum()),
     ("own_loss_of", "not_summed", lambda loss, there: (loss * there).sum(1) / there.sum(1)),
     ("own_loss_of", "all_summed", lambda loss, there: (loss * there).sum()),
-    ("training_bytes", "one_factor_of_four", lambda n, users: 4 * n * users),
-    ("training_bytes", "no_moments", lambda n, users: 2 * 4 * n * users),
-    ("training_bytes", "one_moment", lambda n, users: 3 * 4 * n * users),
-    ("training_bytes", "one_user", lambda n, users: 4 * 4 * n),
+    ("training_bytes", "all_trained", lambda s, d, users: 4 * 4 * (s + d) * users),
+    ("training_bytes", "a_copy_each", lambda s, d, users: 4 * (s + 4 * d) * users),
+    ("training_bytes", "static_trained", lambda s, d, users: 4 * 4 * (s + d * users)),
+    ("training_bytes", "static_forgotten", lambda s, d, users: 4 * 4 * d * users),
+    ("training_bytes", "no_moments", lambda s, d, users: 4 * (s + 2 * d * users)),
+    ("training_bytes", "one_moment", lambda s, d, users: 4 * (s + 3 * d * users)),
+    ("training_bytes", "one_user", lambda s, d, users: 4 * (s + 4 * d)),
     ("honest_score", "best_test", lambda valid, test: max(test)),
     ("honest_score", "valid_score", lambda valid, test: max(valid)),
     ("honest_score", "which", lambda valid, test: valid.index(max(valid))),
@@ -90,7 +93,8 @@ def test_what_adam_keeps_is_what_the_exercise_counts() -> None:
     moments = [t for t in optimizer.state[weight].values() if t.shape == weight.shape]
     assert weight.grad is not None
     kept = sum(t.numel() * t.element_size() for t in [weight.data, weight.grad, *moments])
-    assert check.training_bytes(lambda n, users: kept // 50 * n * users).passed
+    each = kept // 50
+    assert check.training_bytes(lambda s, d, users: weight.itemsize * s + each * d * users).passed
 
 
 # --- helpers of the notebook -------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from exercises import solution, stub
+from scipy.stats import norm, t
 from torch import nn
 
 from duetlib import experiments, tables
@@ -28,8 +29,8 @@ CHAPTER = "07_evidence_recommendation"
 CHECKS: dict[str, Callable[..., Verdict]] = {
     "share_kept": check.share_kept,
     "redraw": check.redraw,
-    "film_as_layer": check.film_as_layer,
-    "level_for_all": check.level_for_all,
+    "film_before": check.film_before,
+    "wider": check.wider,
 }
 
 
@@ -57,21 +58,20 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
     ),
     ("redraw", "users_only", lambda d, seeds, users: d.mean(0)[users].mean().item()),
     ("redraw", "seeds_only", lambda d, seeds, users: d.mean(1)[seeds].mean().item()),
+    ("film_before", "behind", lambda W, b, gamma, beta: (gamma * W, gamma * b + beta)),
+    ("film_before", "columns", lambda W, b, g, beta: (W @ torch.diag(g), beta @ W + b)),
+    ("film_before", "beta_outside", lambda W, b, g, beta: (torch.diag(g) @ W, b + beta)),
+    ("film_before", "transposed", lambda W, b, g, beta: (torch.diag(g) @ W, W @ beta + b)),
+    ("film_before", "no_shift", lambda W, b, g, beta: (torch.diag(g) @ W, b)),
+    ("wider", "normal", lambda k, n: norm.isf(0.025 / k) / norm.isf(0.025)),
+    ("wider", "degrees", lambda k, n: t.isf(0.025 / k, n) / t.isf(0.025, n)),
+    ("wider", "one_sided", lambda k, n: t.isf(0.05 / k, n - 1) / t.isf(0.05, n - 1)),
+    ("wider", "not_divided", lambda k, n: t.isf(0.025 / k, n - 1)),
     (
-        "film_as_layer",
-        "wrong_axis",
-        lambda W, b, gamma, beta: (torch.diag(gamma) @ W, b * gamma + beta),
+        "wider",
+        "independent",
+        lambda k, n: t.isf((1 - 0.95 ** (1 / k)) / 2, n - 1) / t.isf(0.025, n - 1),
     ),
-    (
-        "film_as_layer",
-        "bias_not_scaled",
-        lambda W, b, gamma, beta: (W @ torch.diag(gamma), b + beta),
-    ),
-    ("film_as_layer", "no_shift", lambda W, b, gamma, beta: (gamma * W, gamma * b)),
-    ("level_for_all", "chance_of_all", lambda k: np.prod([0.95] * k).item()),
-    ("level_for_all", "divided_level", lambda k: 0.95 / k),
-    ("level_for_all", "one_left", lambda k: 0.05 / k),
-    ("level_for_all", "independent", lambda k: 0.95 ** (1 / k)),
 ]
 
 
@@ -80,11 +80,10 @@ def test_usual_mistakes_are_named(name: str, mistake: str, answer: Callable[...,
     assert CHECKS[name](answer).name == mistake
 
 
-def test_film_is_what_the_solution_says() -> None:
-    W, b, gamma, beta, x = (torch.randn(s) for s in ((3, 3), (3,), (3,), (3,), (5, 3)))
-    assert torch.allclose(
-        gamma * (x @ W + b) + beta, x @ (W * gamma) + (b * gamma + beta), atol=1e-5
-    )
+def test_film_before_is_what_the_solution_says() -> None:
+    W, b, gamma, beta, x = (torch.randn(s) for s in ((4, 3), (3,), (4,), (4,), (5, 4)))
+    weight, bias = solution(CHAPTER, "film_before")(W, b, gamma, beta)
+    assert torch.allclose((gamma * x + beta) @ W + b, x @ weight + bias, atol=1e-5)
 
 
 def test_one_more_input_is_a_generated_bias() -> None:

@@ -71,6 +71,7 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
     ("numbers", "dense", lambda i, o, z, d: n_dense([(i, o)], z, d)),
     ("numbers", "layer", lambda i, o, z, d: i * o),
     ("jumps", "whole", mean_jump),
+    ("jumps", "step_into", lambda curve: mean_jump(curve[len(curve) // 2 - 1 :])),
     ("jumps", "signed", lambda curve: mean_jump(curve[len(curve) // 2 :], False)),
     ("jumps", "spread", lambda curve: float(np.std(curve[len(curve) // 2 :], ddof=1))),
 ]

@@ -224,3 +224,14 @@ def test_the_plan_for_teachers_names_exercises_that_are_there() -> None:
         text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells)
         there = re.findall(r"^> \*\*Exercise \d+ · ([^*]+?)\.?\*\*", text, re.MULTILINE)
         assert len(named) >= 3 and set(named) <= set(there), (path.name, named, there)
+
+
+def test_the_plan_for_teachers_names_sections_that_are_there() -> None:
+    plan = (checks.ROOT / "book" / "teach.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (\*.*) \|$", plan, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, len(CHAPTERS) + 1))
+    for (_, sections), path in zip(rows, CHAPTERS, strict=True):
+        text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells)
+        there = re.findall(r"^##+ (.*)$", text, re.MULTILINE)
+        for named in re.findall(r"\*([^*]+)\*", sections):
+            assert any(heading.startswith(named) for heading in there), (path.name, named)

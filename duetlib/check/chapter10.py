@@ -14,52 +14,57 @@ from ..payload import Contract, pack
 from .verdict import Verdict, judge
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-VALUES = [0.5, -1.25, 3.0, 2.0]
+VALUES = [0.5, -1.25, 3.0, 2.0, -0.75, 4.5]
 
 
 def message() -> bytes:
-    """A message of one number in and two out: four numbers, always the same bytes."""
+    """A message of one number in and three out: six numbers, always the same bytes."""
     layers = {
-        "0.weight": np.array([VALUES[:2]], np.float32),
-        "0.bias": np.array(VALUES[2:], np.float32),
+        "0.weight": np.array([VALUES[:3]], np.float32),
+        "0.bias": np.array(VALUES[3:], np.float32),
     }
-    contract = Contract("tiny", "0" * 64, ((1, 2),), 10.0)
+    contract = Contract("tiny", "0" * 64, ((1, 3),), 10.0)
     return pack(layers, contract, b"a request", KEY, issued=1_000_000_000, lifetime=60)
 
 
-def numbers(answer: Callable[[bytes], list[float]]) -> Verdict:
-    """Exercise 1: the numbers of a message, in the order in which they lie."""
-    data = message()
+def numbers(answer: Callable[[bytes, str], list[float]]) -> Verdict:
+    """Exercise 1: the numbers of one tensor of a message."""
+    data, name = message(), "0.weight"  # it lies behind the bias
     (n,) = struct.unpack_from("<Q", data, 72)
+    first, last = json.loads(data[80 : 80 + n])[name]["data_offsets"]
     body = data[80 + n :]
-    count = len(body) // 4
-    right = list(struct.unpack(f"<{count}f", body))
+
+    def floats(part: bytes, order: str = "<") -> list[float]:
+        return list(struct.unpack(f"{order}{len(part) // 4}f", part))
+
     usual = {
+        "from_the_first": (
+            floats(body[: last - first]),
+            "these are the first numbers of the message, another tensor's: begin at the first "
+            "offset",
+        ),
+        "all": (floats(body), "these are the numbers of all tensors; one is asked for"),
         "big_endian": (
-            list(struct.unpack(f">{count}f", body)),
+            floats(body[first:last], ">"),
             "you read the bytes of each number from the wrong end: all is little-endian here",
         ),
         "no_length": (
-            list(struct.unpack(f"<{count + 2}f", data[72 + n :])),
+            floats(data[72 + n + first : 72 + n + last]),
             "you begin 8 bytes too soon: n itself takes the bytes 72 to 79",
         ),
-        "doubles": (
-            list(struct.unpack(f"<{count // 2}d", body)),
-            "these are numbers of 8 bytes; the message has numbers of 4",
-        ),
         "integers": (
-            list(struct.unpack(f"<{count}i", body)),
+            list(struct.unpack(f"<{(last - first) // 4}i", body[first:last])),
             "you read whole numbers; these are floats: `f`",
         ),
     }
-    praise = "right: where the header ends, the numbers begin"
-    otherwise = "n lies at byte 72, the header at 80, the numbers at 80 + n; each is a `<f`"
+    praise = "right: the header says where each tensor lies, behind itself"
+    otherwise = "n lies at byte 72, the header at 80, the tensors at 80 + n; each number is a `<f`"
 
     def given() -> list[float] | None:
-        found = answer(data)
+        found = answer(data, name)
         return None if found is None or found is ... else [float(x) for x in found]
 
-    return judge(given, right, usual, praise, otherwise)
+    return judge(given, floats(body[first:last]), usual, praise, otherwise)
 
 
 def is_mine(answer: Callable[[dict[str, str], bytes], bool]) -> Verdict:
@@ -94,6 +99,7 @@ def source(answer: Callable[[bool, float | None, float, float], str]) -> Verdict
     cases: list[tuple[bool, float | None]] = [
         (True, None),
         (True, 900.0),
+        (True, 1200.0),
         (False, None),
         (False, 1200.0),
         (False, 980.0),
@@ -103,16 +109,20 @@ def source(answer: Callable[[bool, float | None, float, float], str]) -> Verdict
     fresh, good, shipped = "fresh", "last good", "shipped"
     usual = {
         "no_skew": (
-            [fresh, fresh, shipped, good, shipped, shipped],
+            [fresh, fresh, fresh, shipped, good, shipped, shipped],
             "the skew does not help here: weights are good until `expires + skew` by this clock",
         ),
         "never_expires": (
-            [fresh, fresh, shipped, good, good, good],
+            [fresh, fresh, fresh, shipped, good, good, good],
             "you use the last good weights for ever; look at `expires`",
         ),
         "no_last_good": (
-            [fresh, fresh, shipped, shipped, shipped, shipped],
+            [fresh, fresh, fresh, shipped, shipped, shipped, shipped],
             "you go straight to the shipped classifier; good weights may be there still",
+        ),
+        "good_before_fresh": (
+            [fresh, fresh, good, shipped, good, good, shipped],
+            "fresh weights have come: they go before the last good ones",
         ),
     }
     praise = "right: fresh, then last good while they last, then shipped; never nothing"
@@ -122,7 +132,8 @@ def source(answer: Callable[[bool, float | None, float, float], str]) -> Verdict
         found = [answer(got, expires, now, skew) for got, expires in cases]
         return None if found[0] is None or found[0] is ... else found
 
-    return judge(given, [fresh, fresh, shipped, good, good, shipped], usual, praise, otherwise)
+    right = [fresh, fresh, fresh, shipped, good, good, shipped]
+    return judge(given, right, usual, praise, otherwise)
 
 
 def under_way(answer: Callable[[float, float], float]) -> Verdict:

@@ -75,28 +75,40 @@ def own_loss(answer: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     return judge(lambda: answer(loss.clone(), there.clone()), right, usual, praise, otherwise)
 
 
-def training_bytes(answer: Callable[[int, int], int]) -> Verdict:
-    """Exercise 3: what training with Adam keeps, in bytes, activations left out."""
-    n_numbers, n_users = 1000, 7
+def training_bytes(answer: Callable[[int, int, int], int]) -> Verdict:
+    """Exercise 3: what training with Adam keeps for all users, in bytes, activations left out."""
+    static, dynamic, users = 5000, 1000, 7
     usual = {
-        "one_factor_of_four": (
-            4 * n_numbers * n_users,
-            "there are two fours here: four numbers for each weight, and four bytes a number",
+        "all_trained": (
+            16 * (static + dynamic) * users,
+            "this trains everything for everybody; the static numbers are frozen, and kept once",
+        ),
+        "a_copy_each": (
+            (4 * static + 16 * dynamic) * users,
+            "the static numbers are never changed, so all users share one copy of them",
+        ),
+        "static_trained": (
+            16 * static + 16 * dynamic * users,
+            "the static numbers are frozen: no gradient stands beside them, and no moments",
+        ),
+        "static_forgotten": (
+            16 * dynamic * users,
+            "that is the dynamic part; the static numbers have to be kept too, once",
         ),
         "no_moments": (
-            8 * n_numbers * n_users,
+            4 * static + 8 * dynamic * users,
             "weights and gradients; Adam keeps two numbers more for each, its moments",
         ),
         "one_moment": (
-            12 * n_numbers * n_users,
+            4 * static + 12 * dynamic * users,
             "three numbers each: there are weight, gradient, and *two* moments",
         ),
-        "one_user": (16 * n_numbers, "this is one user; every user has a copy"),
+        "one_user": (4 * static + 16 * dynamic, "this is one user; every user trains a copy"),
     }
-    right = 16 * n_numbers * n_users
-    praise = "right: weight, gradient and two moments, four bytes each, for every user"
-    otherwise = "count the numbers that Adam needs for each weight, times four bytes, times users"
-    return judge(lambda: answer(n_numbers, n_users), right, usual, praise, otherwise)
+    right = 4 * static + 16 * dynamic * users
+    praise = "right: what is frozen once; weight, gradient and two moments for every user"
+    otherwise = "four bytes for each frozen number, once; four times four for each trained one"
+    return judge(lambda: answer(static, dynamic, users), right, usual, praise, otherwise)
 
 
 def honest_score(answer: Callable[[Sequence[float], Sequence[float]], float]) -> Verdict:

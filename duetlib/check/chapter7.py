@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from .verdict import Verdict, judge
@@ -62,51 +63,74 @@ def redraw(answer: Callable[[Tensor, Tensor, Tensor], Any]) -> Verdict:
     )
 
 
-def film_as_layer(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Any]) -> Verdict:
-    """Exercise 3: FiLM written as a generated layer."""
+def film_before(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Any]) -> Verdict:
+    """Exercise 3: FiLM in front of a layer, written as one layer."""
     generator = torch.Generator().manual_seed(7)
     W = torch.randn(3, 3, generator=generator)  # square, so that a wrong axis has the right shape
     b, gamma, beta = torch.randn(3, 3, generator=generator)
+    rows = gamma.unsqueeze(1) * W
     usual = {
-        "wrong_axis": (
-            (W * gamma.unsqueeze(1), b * gamma + beta),
-            "this scales the inputs of the layer; FiLM scales its outputs, the columns of W",
+        "behind": (
+            (W * gamma, b * gamma + beta),
+            "that is FiLM behind the layer; here it scales what goes in",
         ),
-        "bias_not_scaled": (
-            (W * gamma, b + beta),
-            "FiLM scales all that comes out of the layer, and the old bias is part of it",
+        "columns": (
+            (W * gamma, beta @ W + b),
+            "this scales the outputs of the layer; its inputs meet the rows of W",
         ),
-        "no_shift": ((W * gamma, b * gamma), "the shift beta is missing"),
+        "beta_outside": (
+            (rows, b + beta),
+            "beta goes in with x, so W multiplies it too",
+        ),
+        "transposed": ((rows, W @ beta + b), "beta stands where x stood: on the left of W"),
+        "no_shift": ((rows, b), "with x at zero, beta still goes through W"),
     }
     return judge(
         lambda: answer(*(t.clone() for t in (W, b, gamma, beta))),
-        (W * gamma, b * gamma + beta),
+        (rows, beta @ W + b),
         usual,
-        "right: FiLM generates 2 · N_out numbers a layer, a PPG all of them",
-        "multiply out gamma ∘ (x W + b) + beta, and sort by what multiplies x",
+        "right: FiLM is a generated layer on either side, with 2 · N numbers to generate",
+        "multiply out (gamma ∘ x + beta) W + b, and sort by what multiplies x",
     )
 
 
-def level_for_all(answer: Callable[[int], float]) -> Verdict:
-    """Exercise 4: the level of each interval, so that all together hold at 95 %."""
-    k = 18
+def wider(answer: Callable[[int, int], float]) -> Verdict:
+    """Exercise 4: how much longer an interval gets, so that k of them hold together at 95 %."""
+    k, n_seeds = 15, 5
+
+    def ratio(quantile: Callable[[float], float], each: float = 0.025 / k) -> float:
+        return float(quantile(1 - each) / quantile(0.975))
+
+    def t(df: int) -> Callable[[float], float]:
+        return lambda p: stats.t.ppf(p, df)
+
     usual = {
-        "chance_of_all": (
-            0.95**k,
-            "this is the chance that all hold if each is at 95 %: turn the question round",
+        "normal": (
+            ratio(stats.norm.ppf),
+            "that is the normal distribution; with a few seeds its tails are far too short",
         ),
-        "divided_level": (0.95 / k, "divide the 5 % that may go wrong, not the 95 %"),
-        "one_left": (0.05 / k, "this is what may go wrong in each; the level is one less that"),
+        "degrees": (
+            ratio(t(n_seeds)),
+            "one degree of freedom went into the mean: S seeds leave S - 1",
+        ),
+        "one_sided": (
+            float(stats.t.ppf(1 - 0.05 / k, n_seeds - 1) / stats.t.ppf(0.95, n_seeds - 1)),
+            "an interval may fail on either side: half of each chance belongs to one",
+        ),
+        "not_divided": (
+            float(stats.t.ppf(1 - 0.025 / k, n_seeds - 1)),
+            "that is the quantile for k comparisons; divide it by the one for a single comparison",
+        ),
         "independent": (
-            0.95 ** (1 / k),
+            ratio(t(n_seeds - 1), (1 - 0.95 ** (1 / k)) / 2),
             "nearly: that needs comparisons that know nothing of each other, but ours share a "
-            "base; Bonferroni's 1 - 0.05 / k holds for any",
+            "base; Bonferroni's 5 % / k holds for any",
         ),
     }
     return judge(
-        lambda: answer(k),
-        1 - 0.05 / k,
+        lambda: answer(k, n_seeds),
+        ratio(t(n_seeds - 1)),
         usual,
-        "right: eighteen comparisons need intervals of 99.7 % each",
-        "the chances that something goes wrong add up to 5 % at most if each is a k-th of that",
+        "right: with few seeds the price is high, for Student's t has long tails",
+        "a quantile at 1 - 0.025 / k over the one at 0.975, both with S - 1 degrees of freedom",
     )

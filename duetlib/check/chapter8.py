@@ -77,6 +77,10 @@ def jumps(answer: Callable[[Sequence[float]], float]) -> Verdict:
     every = sum(abs(b - a) for a, b in zip(curve, curve[1:], strict=False)) / 7
     usual = {
         "whole": (every, "this is over the whole curve: the climb at the start is no oscillation"),
+        "step_into": (
+            0.5 / 4,
+            "you count the step into the second half as well; take the half first, then its steps",
+        ),
         "signed": (0.2 / 3, "ups and downs cancel here: take absolute values"),
         "spread": (
             float(torch.tensor(curve[4:]).std()),
