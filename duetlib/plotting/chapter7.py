@@ -185,7 +185,7 @@ def gain_by_metric(table: pd.DataFrame) -> None:
 def share_kept(table: pd.DataFrame, methods: Sequence[str]) -> None:
     """The share of DUET's gain that each method keeps: 0 is the base, 1 is DUET.
 
-    The axis ends at -1 and 3: an interval may reach as far as it likes where the gain is small.
+    The axis ends at -1 and 2.2: an interval may reach as far as it likes where the gain is small.
 
     Args:
         table: of `tables.kept`.
@@ -194,7 +194,7 @@ def share_kept(table: pd.DataFrame, methods: Sequence[str]) -> None:
     table = table[table["method"].isin(methods)]
     notes = np.where(table["gain"].isna(), NOT_MEASURED, "no gain to share")
     panels = by_backbone(table.rename(columns={"share": "mean"}).assign(note=notes))
-    forest(panels, rows, "share of the gain of DUET without SWA", (0.0, 1.0), limits=(-1.0, 3.0))
+    forest(panels, rows, "share of the gain of DUET without SWA", (0.0, 1.0), limits=(-1.0, 2.2))
 
 
 def figure_7(
