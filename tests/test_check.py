@@ -48,7 +48,9 @@ def test_same(given: Any, right: Any, agree: bool) -> None:
 
 def test_a_mask_of_numbers_is_said_so() -> None:
     found = judge(lambda: MASK.float(), MASK, {}, "right", "look again")
-    assert found.name == "wrong" and "not boolean" in found.message
+    assert found.name == "wrong" and "yours torch.float32" in found.message
     assert judge(lambda: MASK, MASK, {}, "right", "look again").passed
+    listed = judge(lambda: [True, True], MASK, {}, "right", "look again")
+    assert listed.message == "look again"  # it is boolean, and wrong
     numbers = judge(lambda: VECTOR + 1, VECTOR, {}, "right", "look again")
     assert numbers.message == "look again"

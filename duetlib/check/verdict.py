@@ -77,9 +77,11 @@ def judge(
     for name, (wrong, message) in usual.items():
         if same(given, wrong):
             return Verdict(name, message)
-    if isinstance(given, Tensor) and isinstance(right, Tensor) and given.shape != right.shape:
-        shapes = f"{list(given.shape)}, expected {list(right.shape)}"
-        return Verdict("wrong", f"the shape is {shapes}. {otherwise}")
-    if getattr(right, "dtype", None) == torch.bool != getattr(given, "dtype", None):
-        return Verdict("wrong", f"a mask holds True and False: yours is not boolean. {otherwise}")
+    if isinstance(given, Tensor) and isinstance(right, Tensor):
+        if given.shape != right.shape:
+            shapes = f"{list(given.shape)}, expected {list(right.shape)}"
+            return Verdict("wrong", f"the shape is {shapes}. {otherwise}")
+        if right.dtype == torch.bool != given.dtype:
+            told = f"a mask holds True and False, and yours {given.dtype}"
+            return Verdict("wrong", f"{told}. {otherwise}")
     return Verdict("wrong", otherwise)
