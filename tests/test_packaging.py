@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import address
@@ -79,6 +80,18 @@ def test_constraints_satisfy_every_range(requirements, constraints):
         assert allowed.contains(constraints[name]), f"{name}=={constraints[name]} is not {allowed}"
     assert "django-static-mathjax" in constraints, "make book installs it by name alone"
     assert "django" not in constraints, "MathJax is wanted without Django"
+
+
+def test_tested_versions_install_on_the_oldest_python(project, constraints):
+    oldest = str(project["requires-python"]).removeprefix(">=") + ".0"
+    refused = [
+        f"{each.name} {each.version} asks for Python {asked}"
+        for each in distributions()
+        if (asked := each.metadata["Requires-Python"])
+        and canonicalize_name(each.name) in constraints
+        and oldest not in SpecifierSet(asked)
+    ]
+    assert not refused, "; ".join(refused)
 
 
 def test_no_file_names_a_local_path_or_another_registry():
