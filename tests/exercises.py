@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+from duetlib.check import Verdict
+
 BOOK = Path(__file__).resolve().parent.parent / "book"
+CHAPTERS = sorted(path.stem for path in BOOK.glob("[0-9]*.ipynb"))
 
 
 def sources(chapter: str, kind: str) -> list[str]:
@@ -40,3 +45,11 @@ def stub(chapter: str, name: str) -> Any:
     pattern = re.compile(rf"^def {name}\([^\n]*\):\n    \.\.\.$", re.MULTILINE)
     (code,) = pattern.findall("\n".join(sources(chapter, "code")))
     return defined(code, name)
+
+
+def checks(chapter: str) -> dict[str, Callable[[Any], Verdict]]:
+    """The checks that a chapter calls, by the name of the function that is handed to each."""
+    module = import_module(f"duetlib.check.chapter{int(chapter[:2])}")
+    code = "\n".join(sources(chapter, "code"))
+    calls = re.findall(r"^check\.(\w+)\((\w+)\)$", code, re.MULTILINE)
+    return {name: getattr(module, check) for check, name in calls}

@@ -1,31 +1,15 @@
-"""The checks of chapter 1: right on the solutions, blank on the stubs, and what they call wrong."""
+"""Chapter 1: what its checks call wrong, and how sizes are written."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from exercises import solution, stub
+from exercises import checks, solution
 
-from duetlib.check import chapter1 as check
 from duetlib.plotting import chapter1 as plots
 
-EXERCISES = {
-    "history_of": check.history,
-    "k_core": check.k_core,
-    "divergence": check.jensen_shannon,
-    "count_wrong": check.negatives,
-}
-
-
-SOLUTIONS = {name: solution("01_one_model_many_devices", name) for name in EXERCISES}
-STUBS = {name: stub("01_one_model_many_devices", name) for name in EXERCISES}
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_solutions_pass_and_stubs_are_blank(name):
-    verdict = EXERCISES[name](SOLUTIONS[name])
-    assert verdict.passed, verdict
-    assert EXERCISES[name](STUBS[name]).name == "blank"
+CHAPTER = "01_one_model_many_devices"
+CHECKS = checks(CHAPTER)
 
 
 def one_pass(rows, k):
@@ -34,7 +18,7 @@ def one_pass(rows, k):
 
 
 def more_than_k(rows, k):
-    return SOLUTIONS["k_core"](rows, k + 1)
+    return solution(CHAPTER, "k_core")(rows, k + 1)
 
 
 def users_only(rows, k):
@@ -75,8 +59,8 @@ WRONG = [
     ("k_core", "error", lambda rows, k: rows[99]),
     ("divergence", "nats", in_nats),
     ("divergence", "kl", kl),
-    ("divergence", "distance", lambda p, q: SOLUTIONS["divergence"](p, q) ** 0.5),
-    ("divergence", "not_halved", lambda p, q: 2 * SOLUTIONS["divergence"](p, q)),
+    ("divergence", "distance", lambda p, q: solution(CHAPTER, "divergence")(p, q) ** 0.5),
+    ("divergence", "not_halved", lambda p, q: 2 * solution(CHAPTER, "divergence")(p, q)),
     ("divergence", "one_sided", lambda p, q: kl(p, (p + q) / 2)),
     ("divergence", "nan", of_zeros),
     ("divergence", "wrong", lambda p, q: 0.5),
@@ -90,7 +74,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "called", "answer"), WRONG)
 def test_usual_wrong_answers_are_named(name, called, answer):
-    assert EXERCISES[name](answer).name == called
+    assert CHECKS[name](answer).name == called
 
 
 def test_sizes_are_written_for_a_reader():

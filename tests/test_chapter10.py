@@ -17,33 +17,16 @@ import matplotlib.pyplot as plt
 import measure_link
 import pandas as pd
 import pytest
-from exercises import defining, solution, sources, stub
+from exercises import checks, defining, sources
 from safetensors.numpy import load
 
-from duetlib.check import Verdict
 from duetlib.check import chapter10 as check
 from duetlib.plotting import chapter10 as figures
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = "10_device_and_cloud_for_real"
 RECORDS = [json.loads(row) for row in (ROOT / "results" / "link.jsonl").read_text().splitlines()]
-CHECKS: dict[str, Callable[..., Verdict]] = {
-    "numbers": check.numbers,
-    "is_mine": check.is_mine,
-    "source": check.source,
-    "under_way": check.under_way,
-}
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_folded_solution_passes(name: str) -> None:
-    verdict = CHECKS[name](solution(CHAPTER, name))
-    assert verdict.passed, verdict
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_stub_is_blank(name: str) -> None:
-    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
+CHECKS = checks(CHAPTER)
 
 
 def read(data: bytes, name: str, kind: str = "<f", skip: int = 80) -> list[Any]:

@@ -13,30 +13,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from exercises import solution, stub
+from exercises import checks
 
-from duetlib.check import Verdict
 from duetlib.check import chapter2 as check
 from duetlib.plotting import chapter2 as figures
 
 CHAPTER = "02_hypernetworks"
-CHECKS: dict[str, Callable[..., Verdict]] = {
-    "ordinary_layer": check.ordinary,
-    "lay": check.lay,
-    "pays_from": check.pays_from,
-    "std_of_W_1": check.start,
-}
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_folded_solution_passes(name: str) -> None:
-    verdict = CHECKS[name](solution(CHAPTER, name))
-    assert verdict.passed, verdict
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_stub_is_blank(name: str) -> None:
-    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
+CHECKS = checks(CHAPTER)
 
 
 def layer_of(

@@ -1,45 +1,22 @@
-"""The checks of chapter 3: right on the solutions, blank on the stubs, and what they call wrong."""
+"""Chapter 3: what its checks call wrong, its sums, its records, its figures."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from exercises import solution, stub
+from exercises import defined, defining, sources
 
 from duetlib import metrics
 from duetlib.check import chapter3 as check
 from duetlib.experiments import load_records
 from duetlib.plotting import chapter3 as plot
 
-BOOK = Path(__file__).resolve().parent.parent / "book" / "03_universal_meta_network.ipynb"
-EXERCISES = {
-    "masked_mean": check.masked_mean,
-    "visible_from": check.visible,
-    "ndcg": check.ndcg,
-    "backwards": check.backwards,
-}
-
-
-SOLUTIONS = {name: solution("03_universal_meta_network", name) for name in EXERCISES}
-STUBS = {name: stub("03_universal_meta_network", name) for name in EXERCISES}
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_solution_passes(name: str) -> None:
-    verdict = EXERCISES[name](SOLUTIONS[name])
-    assert verdict.passed, verdict
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_stub_is_blank(name: str) -> None:
-    assert EXERCISES[name](STUBS[name]).name == "blank"
+CHAPTER = "03_universal_meta_network"
 
 
 def tril(mask: torch.Tensor, diagonal: int = 0) -> torch.Tensor:
@@ -81,14 +58,12 @@ def test_usual_wrong_answers_are_named(
 
 def test_chance_of_a_sampled_hit_is_what_drawing_gives() -> None:
     """The chapter's hypergeometric chance against ranks among really drawn films."""
-    cells = [c["source"] for c in json.loads(BOOK.read_text())["cells"] if c["cell_type"] == "code"]
-    cell = next("".join(c) for c in cells if "def sampled_hit" in "".join(c))
-    defined: dict[str, Any] = {}
-    exec(cell.split("\n\nmodels")[0], defined)
+    (cell,) = defining(sources(CHAPTER, "code"), "sampled_hit")
+    sampled_hit = defined(cell.split("\n\nmodels")[0], "sampled_hit")
     rng = np.random.default_rng(0)
     for rank in (5, 60, 150):
         hits = [(rng.permutation(999)[:100] < rank - 1).sum() <= 9 for _ in range(3000)]
-        assert defined["sampled_hit"](rank) == pytest.approx(np.mean(hits), abs=0.03)
+        assert sampled_hit(rank) == pytest.approx(np.mean(hits), abs=0.03)
 
 
 def test_recorded_runs_are_not_too_good() -> None:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
-from typing import Any
-
 import matplotlib
 
 matplotlib.use("Agg")
@@ -16,26 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
+from exercises import checks
 from scipy import stats
 
-from duetlib.check import chapter4 as check
 from duetlib.plotting import chapter4 as figures
 
-NOTEBOOK = ROOT / "book" / "04_personalized_parameters_generator.ipynb"
-
-
-def solutions() -> dict[str, Callable[..., Any]]:
-    """The functions in the notebook's folded solutions, each run by itself."""
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    blocks = re.findall(r"<summary>Solution</summary>\s+```python\n(.*?)```", text, re.DOTALL)
-    found: dict[str, Callable[..., Any]] = {}
-    for block in blocks:
-        scope: dict[str, Any] = {}
-        exec(block, scope)
-        found |= {k: v for k, v in scope.items() if callable(v) and not k.startswith("__")}
-    return found
+CHAPTER = "04_personalized_parameters_generator"
+CHECKS = checks(CHAPTER)
 
 
 def no_B_2(e, W_1, B_1, W_2, B_2):
@@ -91,16 +73,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("exercise", WRONG)
-def test_check_passes_the_folded_solution_and_knows_a_blank(exercise):
-    verdict_of = getattr(check, exercise)
-    assert verdict_of(solutions()[exercise]).passed
-    assert verdict_of(lambda *given: ...).name == "blank"
-
-
 @pytest.mark.parametrize("exercise, wrong", [(e, w) for e, ws in WRONG.items() for w in ws])
 def test_check_names_the_usual_wrong_answers(exercise, wrong):
-    verdict = getattr(check, exercise)(wrong)
+    verdict = CHECKS[exercise](wrong)
     assert verdict.name == wrong.__name__ and not verdict.passed
 
 

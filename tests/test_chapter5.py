@@ -16,33 +16,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from exercises import solution, stub
+from exercises import checks, solution
 from scipy import stats
 
 from duetlib import paper
-from duetlib.check import Verdict
 from duetlib.check import chapter5 as check
 from duetlib.plotting import chapter5 as figures
 from duetlib.swa import adapter_weights
 
 CHAPTER = "05_stable_weight_adapter"
-CHECKS: dict[str, Callable[..., Verdict]] = {
-    "row_sums_fast": check.row_sums_fast,
-    "tau_for": check.tau_for,
-    "blend_then_generate": check.blend_then_generate,
-    "seeds_needed": check.seeds_needed,
-}
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_folded_solution_passes(name: str) -> None:
-    verdict = CHECKS[name](solution(CHAPTER, name))
-    assert verdict.passed, verdict
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_stub_is_blank(name: str) -> None:
-    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
+CHECKS = checks(CHAPTER)
 
 
 def write_then_blend(p: Any, W_1: Any, W_2: Any, e: Any) -> Any:

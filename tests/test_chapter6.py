@@ -14,32 +14,15 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
-from exercises import defined, defining, solution, sources, stub
+from exercises import checks, defined, defining, sources
 from matplotlib.colors import to_hex
 
-from duetlib.check import Verdict
 from duetlib.check import chapter6 as check
 from duetlib.plotting import chapter6 as figures
 from duetlib.plotting.style import COLORS
 
 CHAPTER = "06_fine_tuning_on_the_device"
-CHECKS: dict[str, Callable[..., Verdict]] = {
-    "one_step": check.one_step,
-    "own_loss_of": check.own_loss,
-    "training_bytes": check.training_bytes,
-    "honest_score": check.honest_score,
-}
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_folded_solution_passes(name: str) -> None:
-    verdict = CHECKS[name](solution(CHAPTER, name))
-    assert verdict.passed, verdict
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_stub_is_blank(name: str) -> None:
-    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
+CHECKS = checks(CHAPTER)
 
 
 def descent(w: Any, f: Any, y: Any, rate: float, reduction: str = "mean") -> Any:

@@ -14,35 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from exercises import solution, stub
+from exercises import checks, solution
 from scipy.stats import norm, t
 from torch import nn
 
 from duetlib import experiments, tables
-from duetlib.check import Verdict
-from duetlib.check import chapter7 as check
 from duetlib.plotting import chapter7 as figures
 from duetlib.plotting.style import METHOD_STYLE
 from duetlib.umn import METHODS, build
 
 CHAPTER = "07_evidence_recommendation"
-CHECKS: dict[str, Callable[..., Verdict]] = {
-    "share_kept": check.share_kept,
-    "redraw": check.redraw,
-    "film_before": check.film_before,
-    "wider": check.wider,
-}
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_folded_solution_passes(name: str) -> None:
-    verdict = CHECKS[name](solution(CHAPTER, name))
-    assert verdict.passed, verdict
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_stub_is_blank(name: str) -> None:
-    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
+CHECKS = checks(CHAPTER)
 
 
 WRONG: list[tuple[str, str, Callable[..., Any]]] = [

@@ -14,33 +14,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from exercises import solution, stub
+from exercises import checks, solution
 from torch.nn.functional import conv2d
 
 from duetlib import vision_tables
-from duetlib.check import Verdict
 from duetlib.check import chapter8 as check
 from duetlib.plotting import chapter8 as figures
 from duetlib.vision import n_dense
 
 CHAPTER = "08_evidence_faces"
-CHECKS: dict[str, Callable[..., Verdict]] = {
-    "balanced": check.balanced,
-    "grouped": check.grouped,
-    "numbers": check.numbers_of_a_generator,
-    "jumps": check.jumps,
-}
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_folded_solution_passes(name: str) -> None:
-    verdict = CHECKS[name](solution(CHAPTER, name))
-    assert verdict.passed, verdict
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_stub_is_blank(name: str) -> None:
-    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
+CHECKS = checks(CHAPTER)
 
 
 def recalls(right: list[int], frames: list[int], empty: float | None) -> list[float]:

@@ -13,32 +13,15 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from exercises import solution, stub
+from exercises import checks
 
 from duetlib import latency
-from duetlib.check import Verdict
 from duetlib.check import chapter9 as check
 from duetlib.latency import Link, slow_start_ms, transfer_ms
 from duetlib.plotting import chapter9 as figures
 
 CHAPTER = "09_device_and_cloud_on_paper"
-CHECKS: dict[str, Callable[..., Verdict]] = {
-    "table_ms": check.table_ms,
-    "bursts": check.bursts,
-    "most_requests": check.most_requests,
-    "saved_by_half": check.saved_by_half,
-}
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_folded_solution_passes(name: str) -> None:
-    verdict = CHECKS[name](solution(CHAPTER, name))
-    assert verdict.passed, verdict
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_stub_is_blank(name: str) -> None:
-    assert CHECKS[name](stub(CHAPTER, name)).name == "blank"
+CHECKS = checks(CHAPTER)
 
 
 def log_bursts(n_bytes: int) -> int:
