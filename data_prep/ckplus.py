@@ -89,14 +89,12 @@ def load_ckplus(
     path: str | os.PathLike[str] | None = None,
     *,
     size: int = 224,
-    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Videos:
     """Read the labelled videos of CK+.
 
     Args:
         path: the folder that holds the images' folder and the labels'; else DUET_CKPLUS names it.
         size: of a frame, in pixels. Every frame becomes grey: most of CK+ is.
-        cache_dir: where the cut frames are kept; else DUET_DATA, else the user's cache folder.
 
     Returns:
         Videos with frames [V, 6, size, size], in the order of subjects and sequences. A frame is
@@ -117,7 +115,7 @@ def load_ckplus(
     root = find_root(path)
     found, flaws = survey(root)
     key = _sum(found, size)
-    file = Path(cache_dir or default_cache()) / "ckplus" / f"{key}.npz"
+    file = default_cache() / "ckplus" / f"{key}.npz"
     cut = _from_cache(file, len(found), size)
     if cut is None:
         cut = _cut_all(found, size)

@@ -37,13 +37,17 @@ def from_clicks(
 
 
 def _whole(name: str, column: np.ndarray) -> Ints:
-    """A column as int64: 3.0 is a whole number; 3.5, nan and "3" are not."""
-    with np.errstate(invalid="ignore"):  # infinity % 1
-        bad = column % 1 != 0 if column.dtype.kind in "iuf" else np.ones(len(column), dtype=bool)
+    """A column as int64: 3.0 is a whole number; 3.5, nan, 1e19 and "3" are not."""
+    bad = np.ones(len(column), dtype=bool)
+    if column.dtype.kind in "iuf":
+        with np.errstate(invalid="ignore"):  # of nan, and of what 64 bits cannot hold
+            whole = column.astype(np.int64)
+        bad = whole != column
     if bad.any():
         row = int(bad.argmax())
         raise DataError(
-            f"{name}, row {row} is not a whole number: {column.tolist()[row]!r}. "
-            "`pandas.factorize` turns names into numbers"
+            f"{name}, row {row} is not a whole number of 64 bits: {column[row]}. "
+            "`pandas.factorize` turns names into numbers, "
+            "`.astype('datetime64[s]').astype('int64')` dates"
         )
-    return column.astype(np.int64)
+    return whole

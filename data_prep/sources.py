@@ -116,7 +116,6 @@ def fetch(
     *,
     path: str | os.PathLike[str] | None = None,
     allow_unverified: bool = False,
-    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Raw:
     """Return the raw files of a data set from the first source that gives them whole.
 
@@ -128,7 +127,7 @@ def fetch(
     Warns when a damaged copy in the cache was replaced.
     """
     dataset = find_dataset(name)
-    cache = Path(cache_dir) if cache_dir else default_cache()
+    cache = default_cache()
     errors: dict[str, Exception] = {}
     for source, read in _sources(dataset, path, allow_unverified, cache):
         try:

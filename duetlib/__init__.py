@@ -1,10 +1,11 @@
 """The method of DUET, one idea per file.
 
-Read the files in the order of the book: `sessions`, `hypernetwork`, `backbones`, `dynamic`, `umn`,
-`ppg`, `swa`, `training`, `metrics`; then `finetuning`, `controls`, `experiments`, `tables`; for
-faces `conv`, `mobilenet`, `factored`, `fused_swa`, `vision`, `vision_training`,
-`vision_experiments`, `vision_tables`; and for device and cloud `latency`, `generator`, `payload`,
-`transport`, `device`, `batching`, `cloud`, `export`, `faults`.
+Read the files in the order of the book: `sessions`, `drift`, `hypernetwork`, `backbones`,
+`dynamic`, `umn`, `ppg`, `swa`, `spectrum`, `training`, `metrics`; then `finetuning`, `controls`,
+`records`, `experiments`, `tables`; for faces `conv`, `mobilenet`, `factored`, `fused_swa`,
+`vision`, `augmentation`, `vision_training`, `vision_experiments`, `vision_tables`; and for device
+and cloud `latency`, `generator`, `payload`, `transport`, `device`, `batching`, `cloud`, `export`,
+`faults`, `inversion`.
 """
 
 __version__ = "0.1.0"

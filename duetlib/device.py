@@ -73,7 +73,7 @@ class Device:
             `sessions`; every refusal adds one to the counter that its class names.
 
     Raises:
-        ValueError: if the folder does not hold what its list says.
+        ValueError: if the folder does not hold what its list says, or `upload` is something else.
 
     Source: Chapter 10; Figure 1(c).
     """
@@ -88,6 +88,8 @@ class Device:
         skew: float = SKEW,
         clock: Callable[[], float] = time.time,
     ):
+        if upload not in ("embedding", "clicks"):
+            raise ValueError(f"upload {upload!r} is not 'embedding' or 'clicks'")
         about = json.loads((folder / "device.json").read_text())
         static = static_hash(folder)
         if static != about["static"]:

@@ -380,6 +380,8 @@ def main() -> None:
         torch.set_num_threads(1)  # several processes of one thread each are faster than threads
     path = results_dir() / f"{args.dataset}.jsonl"
     shard, shards = (int(number) for number in args.shard.split("/"))
+    if not 0 <= shard < shards:
+        parser.error(f"--shard {args.shard}: of i/n, i goes from 0 to n - 1")
     runs = grid(args.dataset)
     trainings = list(dict.fromkeys(run.trains for run in runs))
     mine = set(trainings[shard::shards])

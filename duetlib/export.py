@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from data_prep import load_movielens
 
+from .backbones import BACKBONES
 from .cloud import default_folder
 from .device import static_hash
 from .dynamic import Layer
@@ -33,7 +34,7 @@ from .generator import Generator, encode
 from .payload import split_layers
 from .sessions import leave_last_out
 from .training import trained, write_safetensors
-from .umn import UniversalMetaNetwork
+from .umn import METHODS, UniversalMetaNetwork
 
 MARGIN = 10  # a number this many times beyond all that were generated in training is refused
 
@@ -97,6 +98,7 @@ def export(
     device, cloud = folder / "device", folder / "cloud"
     for each in (device, cloud):
         each.mkdir(parents=True, exist_ok=True)
+    (cloud / "model.safetensors").unlink(missing_ok=True)  # written last: with it all is there
     shapes = model.backbone.shapes
     shipped, largest = _typical(generator, histories)
     layers = split_layers(shipped, shapes)
@@ -116,9 +118,9 @@ def export(
     (device / "device.json").write_text(json.dumps(public, indent=2))
     made = {"backbone": backbone, "method": method, "ppg": ppg}
     metadata = {"model": json.dumps(made), "about": json.dumps(about)}
-    write_safetensors(cloud / "model.safetensors", model.state_dict(), metadata)
     secret = {"key": key.private_bytes_raw().hex(), "token": secrets.token_urlsafe(32)}
     _write_secret(cloud / "secret.json", json.dumps(secret))
+    write_safetensors(cloud / "model.safetensors", model.state_dict(), metadata)
 
 
 @torch.no_grad()
@@ -173,8 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m duetlib.export`: train a DUET on MovieLens-100k, or read it from disk; ship it."""
     parser = argparse.ArgumentParser(prog="python -m duetlib.export", description=main.__doc__)
     parser.add_argument("--folder", type=Path, default=default_folder(), help="%(default)s")
-    parser.add_argument("--backbone", default="sasrec", help="%(default)s")
-    parser.add_argument("--method", default="duet", help="%(default)s")
+    with_ppg = [method for method in METHODS if method.startswith("duet")]
+    parser.add_argument("--backbone", default="sasrec", choices=BACKBONES, help="%(default)s")
+    parser.add_argument("--method", default="duet", choices=with_ppg, help="%(default)s")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     split = leave_last_out(load_movielens("ml-100k"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import json
 import random
 import select
@@ -263,8 +264,10 @@ class _Handler(socketserver.StreamRequestHandler):
     server: Hostile
 
     def handle(self) -> None:
-        lines = iter(self.rfile.readline, b"\r\n")
+        lines = itertools.takewhile(bytes.strip, self.rfile)  # to the empty line, or the end
         lengths = [line for line in lines if line.lower().startswith(b"content-length:")]
+        if not lengths:  # whoever connected hung up
+            return
         body = self.rfile.read(int(lengths[0].split(b":")[1]))
         with contextlib.suppress(OSError):  # the device may have gone
             self.server.act(self.server.forger, self.request, body)
@@ -302,7 +305,7 @@ def try_fault(fault: Fault, folder: Path, forger: Forger) -> dict[str, Any]:
     with hostile(forger) as cloud, socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # and does not listen
         here, nowhere = cloud.server_address[1], deaf.getsockname()[1]
-        device = Device(folder / "device", Http("", ""), wait=0.001)
+        device = Device(folder / "device", lambda request, limit: b"", wait=0.001)
         wrong = forger.marked()
         for cloud.forger, act in ((forger, honest), (wrong, fault.act), (forger, honest)):
             cloud.act = act or honest

@@ -60,6 +60,8 @@ def own_rows(split: Split, last: int | None, negatives: int, seed: int, *, until
     seen = split.seen.clone()
     for later in (split.test,) if until == "test" else (split.valid, split.test):
         seen[later.user, later.target] = False
+    seen[sessions.user, sessions.target] = True  # who clicks it again knows it already
+    seen[sessions.user.unsqueeze(1), sessions.history] = True
     wrong = Negatives(seen).draw(sessions.user, negatives, generator)
     ids = candidates(sessions, wrong)  # [N, C]
     count = torch.bincount(sessions.user, minlength=split.n_users + 1)[1:]  # [U]

@@ -299,7 +299,13 @@ def queue_ms(load: float, service_ms: float, service: Service = "fixed") -> floa
     """
     if not 0 <= load < 1:
         raise ValueError(f"load is {load}: it must be from 0 to below 1, or the queue never ends")
-    return load * service_ms / (1 - load) / (2 if service == "fixed" else 1)
+    return load * service_ms / (1 - load) / (2 if _is_fixed(service) else 1)
+
+
+def _is_fixed(service: Service) -> bool:
+    if service not in ("fixed", "random"):
+        raise ValueError(f"service {service!r} is not 'fixed' or 'random'")
+    return service == "fixed"
 
 
 def simulate_queue(
@@ -325,8 +331,7 @@ def simulate_queue(
         raise ValueError(f"load is {load}: it must be between 0 and 1, or the queue never ends")
     rng = np.random.default_rng(seed)
     between = rng.exponential(service_ms / load, n - 1)
-    served = np.full(n - 1, service_ms)
-    if service == "random":
-        served = rng.exponential(service_ms, n - 1)
+    fixed = _is_fixed(service)
+    served = np.full(n - 1, service_ms) if fixed else rng.exponential(service_ms, n - 1)
     walk = np.concatenate([[0.0], np.cumsum(served - between)])
     return walk - np.minimum.accumulate(walk)

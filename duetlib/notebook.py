@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -40,4 +41,4 @@ def median_ms(work: Callable[[], object], device: torch.device, repeat: int = 20
         return 1e3 * (time.perf_counter() - started)
 
     once(), once()  # the first calls set things up
-    return sorted(once() for _ in range(repeat))[repeat // 2]
+    return statistics.median(once() for _ in range(repeat))

@@ -130,9 +130,9 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`ahead`, `behind`, or `undecided` where the interval holds zero, or knows of one seed."""
+        """`ahead`, `behind`, `undecided` where the interval holds zero; from one seed none."""
         if self.seeds < 2:
-            return "undecided"
+            return "no verdict"
         return "ahead" if self.low > 0 else "behind" if self.high < 0 else "undecided"
 
 

@@ -6,6 +6,7 @@ From the standard library alone: a device should not have to carry more. Chapter
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -60,11 +61,22 @@ class Http:
         timeout: seconds from the first byte sent to the last received. Reaching the cloud may take
             as long again for each address that its name stands for, and looking up the name
             as long as the system lets it.
+
+    Raises:
+        ValueError: for an address or a token that could never be used.
     """
 
     url: str
     token: str
     timeout: float = 1.0
+
+    def __post_init__(self) -> None:
+        at = urlsplit(self.url)
+        host = re.fullmatch(r"[\w.:-]+", at.hostname or "")
+        if at.scheme not in ("http", "https") or not host or at.port == 0 or at.path.strip("/"):
+            raise ValueError(f"url is {self.url!r}: give http:// or https://, a host and a port")
+        if not re.fullmatch("[!-~]+", self.token):  # else http.client refuses it, and shows it
+            raise ValueError("the token is empty, or has a space or a line's end in it")
 
     def __call__(self, request: bytes, limit: int) -> bytes:
         """The answer's body.
@@ -80,7 +92,7 @@ class Http:
         connection = kind(at.hostname or "", at.port, timeout=self.timeout)
         try:
             connection.connect()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # of a name that can be none
             late = isinstance(error, TimeoutError)
             raise (TimedOut if late else NoConnection)(f"no connection: {error}") from None
         with contextlib.closing(connection), _deadline(connection.sock, self.timeout) as ended:

@@ -283,5 +283,5 @@ def by_session(records: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for record in records.to_dict("records"):
         who = {name: record[name] for name in ("backbone", "method", "n_p", "seed")}
-        rows += [{**who, "shift": of["light_x"], **of} for of in record["sessions"]]
-    return pd.DataFrame(rows)
+        rows += [{**who, **of} for of in record["sessions"]]
+    return pd.DataFrame(rows).rename(columns={"light_x": "shift"})

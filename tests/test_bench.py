@@ -204,7 +204,10 @@ def test_figures_show_the_records() -> None:
     there = sorted(methods["rows_per_cpu_second"] / 1000)
     assert set(there) <= set(shown)
     speed.necks(training[training["B"] == training["B"].max()])
-    speed.shares(speed.part(table, "share"))
+    share = speed.part(table, "share")
+    for first in ("din", "sasrec"):  # labels go with the data, in whatever order it comes
+        speed.shares(share.sort_values("backbone", ascending=first == "din"))
+        assert plt.gca().get_yticklabels()[0].get_text() == speed.BACKBONE_NAMES[first]
     speed.growth(speed.part(table, "growth"))
     top, bottom = plt.gcf().axes[0].lines[0], plt.gcf().axes[3].lines[0]
     first = speed.part(table, "growth, sessions in a batch")

@@ -130,7 +130,6 @@ TIMES = pd.DataFrame(
         for B in (1, 8)
     ]
 )
-CURVE = [{"epoch": 1, "valid_auc": 0.8}, {"epoch": 2, "valid_auc": 0.85}]
 DRAWN = {
     "where_it_sits": (),
     "layers_of": (K, ["a", "b", "c"]),
@@ -143,7 +142,6 @@ DRAWN = {
         np.arange(60),
         "year",
     ),
-    "live_curves": ({"base": CURVE, "duet_no_swa": CURVE},),
     "seeds_and_intervals": (records(), "duet_no_swa"),
 }
 

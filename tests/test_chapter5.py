@@ -206,13 +206,6 @@ def test_trained_weights_show_each_generator_of_each_layer() -> None:
     assert list(second.lines[0].get_ydata()) == pytest.approx([1 / 3, 1 / 3])
 
 
-def test_live_curves_show_loss_and_auc() -> None:
-    figures.live_curves({5: runs({(5, 0): 2}).curve[0]})
-    loss, auc = plt.gcf().axes
-    assert list(loss.lines[0].get_ydata()) == [1, 0.5]
-    assert list(auc.lines[0].get_ydata()) == pytest.approx([0.51, 0.52])
-
-
 def test_std_factors_draws_the_interval_it_is_given() -> None:
     figures.std_factors(lambda s, n: (s / n, s * n), most=6)
     low, high = plt.gca().lines[:2]

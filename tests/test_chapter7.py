@@ -196,12 +196,6 @@ def test_draws_show_the_middle_95_per_cent() -> None:
     assert list(bar.get_xdata()) == [25, 975] and list(observed.get_xdata()) == [4, 4]
 
 
-def test_ties_count_clicks_and_not_groups() -> None:
-    figures.ties(np.array([1, 1, 2, 6]))  # ten clicks
-    heights = [bar.get_height() for bar in plt.gca().patches]
-    assert heights == pytest.approx([20, 20, 0, 60, 0])
-
-
 def test_the_picture_of_the_whole_names_protocol_interval_and_controls() -> None:
     figures.where_we_are()
     assert all(word in words() for word in ("protocol", "interval", "controls", "verdict"))

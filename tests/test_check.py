@@ -31,11 +31,14 @@ MASK = torch.tensor([True, False])
         (VECTOR.unsqueeze(0), VECTOR, False),  # another shape
         ("0.25", 0.25, False),
         (float("nan"), 0.25, False),
+        (torch.tensor(float("nan")), float("nan"), True),
         (MASK, MASK, True),
         (MASK.float(), MASK, False),  # a mask is True and False
         ([1, 2.0], (1, 2.0), True),
         ([1], (1, 2), False),
         (VECTOR, [1, 2], False),
+        (VECTOR, [0.5, 2], True),  # a list may come as a tensor
+        (VECTOR.numpy(), [0.5, 2], True),
         (VECTOR, "nan", False),
         (2, 2, True),
         (VECTOR, 2, False),

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import shutil
 import stat
 import threading
 import time
@@ -21,6 +22,7 @@ import torch
 from fastapi import FastAPI
 
 from duetlib import cloud as module
+from duetlib import export as exporting
 from duetlib.batching import Batcher
 from duetlib.cloud import Settings, create_app, running
 from duetlib.device import Device
@@ -315,6 +317,35 @@ def test_it_serves_this_machine_alone_unless_told_otherwise(
 def test_a_folder_without_a_model_says_what_makes_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="python -m duetlib.export"):
         create_app(tmp_path)
+
+
+def test_an_export_that_was_cut_short_leaves_no_cloud_that_devices_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the old and half of the new would be signed with a key that no device has."""
+    folder = tmp_path / "cut"
+    shutil.copytree(small_cloud.folder(), folder)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(exporting, "_write_secret", full)
+    model = small_cloud.model("sasrec")
+    with pytest.raises(OSError, match="no space left"):
+        exporting.export(
+            model, folder, small_cloud.SPLIT.train.history, backbone="sasrec", method="duet"
+        )
+    with pytest.raises(FileNotFoundError, match="python -m duetlib.export"):
+        create_app(folder)
+
+
+def test_what_cannot_be_exported_is_refused_before_it_is_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exporting, "trained", lambda *_, **__: pytest.fail("it trains"))
+    with pytest.raises(SystemExit):
+        exporting.main(["--method", "base"])
+    assert "invalid choice: 'base'" in capsys.readouterr().err
 
 
 def test_the_devices_half_holds_no_secret_and_the_clouds_is_its_owners_alone() -> None:

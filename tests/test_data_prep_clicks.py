@@ -53,10 +53,13 @@ def test_the_sum_is_of_what_was_given() -> None:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        (([1, 2], [1, 2.5], [0, 0]), r"item, row 1 is not a whole number: 2.5"),
+        (([1, 2], [1, 2.5], [0, 0]), r"item, row 1 is not a whole number of 64 bits: 2.5"),
         (([1, 2], [1, 2], [0, float("nan")]), r"time, row 1 .* nan"),
         (([1, 2], [1, 2], [0, float("inf")]), r"time, row 1 .* inf"),
-        ((["ann", "bob"], [1, 2], [0, 0]), r"user, row 0 .*'ann'. `pandas.factorize`"),
+        (([1e19, 2e19], [1, 2], [0, 0]), r"user, row 0 .* 1e\+19"),
+        ((np.array([7, 2**63], np.uint64), [1, 2], [0, 0]), r"user, row 1 .*: 9223372036854775808"),
+        (([1, 1], [1, 2], pd.to_datetime(["2020-01-01"] * 2)), r"time, row 0 .*: 2020.* dates"),
+        ((["ann", "bob"], [1, 2], [0, 0]), r"user, row 0 .*: ann. `pandas.factorize`"),
         (([1, 2], [1], [0, 0]), r"one length, but are .*'item': \[1\]"),
         (([[1], [2]], [1, 2], [0, 0]), r"one length, but are .*'user': \[2, 1\]"),
         (([], [], []), r"one length"),

@@ -228,6 +228,36 @@ def test_https_is_spoken_where_the_address_says_so(
     assert opened == [(kind, "cloud.example", 9, 2.0)]
 
 
+@pytest.mark.parametrize(
+    ("url", "token", "said"),
+    [
+        ("ftp://cloud.example", "token", "give http:// or https://"),
+        ("htps://cloud.example", "token", "give http:// or https://"),
+        ("http://cloud.example/api", "token", "a host and a port"),  # where nobody listens
+        ("http://cloud example", "token", "a host and a port"),
+        ("http://", "token", "a host and a port"),
+        ("http://cloud.example", "", "the token is empty"),
+        ("http://cloud.example", "secret\n", "a line's end"),
+    ],
+)
+def test_an_address_or_a_token_that_could_never_be_used_is_refused_at_once(
+    url: str, token: str, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said) as refused:
+        transport.Http(url, token)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_name_that_can_be_none_is_a_cloud_that_is_not_there() -> None:
+    with pytest.raises(NoConnection):
+        transport.Http("http://a..b:80", "token")(b"", 10)
+
+
+def test_what_may_be_uploaded_is_one_of_two() -> None:
+    with pytest.raises(ValueError, match="'click' is not 'embedding' or 'clicks'"):
+        Device(small_cloud.folder() / "device", lambda request, limit: b"", upload="click")  # type: ignore[arg-type]
+
+
 def test_an_answer_without_a_length_that_we_cut_off_is_late_and_not_whole() -> None:
     def drip(server: socket.socket) -> None:
         sock, _ = server.accept()

@@ -308,6 +308,15 @@ def test_shards_cover_the_grid_and_keep_trainings_together(
     assert len(started) == len(few)  # all is done
 
 
+@pytest.mark.parametrize("shard", ["2/2", "-1/2", "0/0"])
+def test_a_shard_that_is_none_is_refused(
+    shard: str, started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        start(f"--shard={shard}")
+    assert "i goes from 0 to n - 1" in capsys.readouterr().err and not started
+
+
 def test_a_run_that_another_process_is_at_is_left_to_it(
     started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

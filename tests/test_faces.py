@@ -110,6 +110,8 @@ def test_at_least_a_hundred_frames_a_second():
         (lambda: load_faces(8, channels=2), "2 channels: take 1 for grey or 3"),
         (lambda: draw_people(0), "0 people at strength 1.0: take 1 or more"),
         (lambda: draw_people(3, strength=-1), "3 people at strength -1"),
+        (lambda: draw_people(3, strength=float("nan")), "3 people at strength nan"),
+        (lambda: load_faces(0), "frames of 0 × 0 pixels: take 8 or more"),
         (lambda: shoot(draw_people(2), {"joy": 2}), "no recipe for joy: there are anger,"),
         (lambda: shoot(draw_people(2), FEW, shift={"sun": 1}), "no number of a scene called sun"),
     ],

@@ -24,6 +24,7 @@ from duetlib.faults import (
     Attack,
     Fault,
     Forger,
+    hostile,
     try_attack,
     try_fault,
     try_loss,
@@ -52,6 +53,18 @@ def test_an_attack_is_counted_and_honest_devices_are_served(attack: Attack) -> N
     row = try_attack(attack, small_cloud.folder())
     assert (row["status"], row["counted"]) == (attack.status, 1)
     assert row["sources"] == ["fresh", "fresh"]
+
+
+def test_who_connects_and_hangs_up_leaves_no_thread_behind(forger: Forger) -> None:
+    with hostile(forger) as serving:
+        ours, theirs = socket.socketpair()
+        ours.sendall(b"POST / HTTP/1.1\r\nHost: a")
+        ours.close()
+        handle = serving.RequestHandlerClass
+        thread = threading.Thread(target=handle, args=(theirs, ("", 0), serving), daemon=True)
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_every_way_to_be_refused_has_a_fault() -> None:

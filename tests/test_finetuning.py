@@ -6,12 +6,14 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 import small_data
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data_prep import from_clicks
 from duetlib import finetuning
 from duetlib.backbones import BACKBONES
 from duetlib.dynamic import Layer
@@ -102,6 +104,19 @@ def test_what_a_user_will_click_is_drawn_as_often_as_any_other(until: str, held:
         unknown = SPLIT.n_items - len(set(clicks[:-held]))
         for film in set(clicks[-held:]) - set(clicks[:-held]):
             assert often[film].item() == pytest.approx(len(drawn) / unknown, rel=0.25)
+
+
+def test_what_is_clicked_again_is_never_drawn_as_wrong() -> None:
+    """In clicks of one's own an item may come twice: it is the target, and known already."""
+    user = np.repeat([1, 2, 3], 12)
+    item = np.tile([1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6], 3) + np.repeat([0, 4, 8], 12)
+    again = from_clicks(user, item, np.arange(36), k_core=1)
+    for until in ("valid", "test"):
+        rows = own_rows(leave_last_out(again, length=10), None, 50, seed=0, until=until)
+        right, wrong = rows.ids[..., :1], rows.ids[..., 1:]
+        assert not (wrong == right)[rows.there].any()
+        drawn_of_history = (wrong.unsqueeze(-1) == rows.history.unsqueeze(-2)).any(-1)
+        assert not drawn_of_history[rows.there].any()
 
 
 def test_the_negatives_come_from_the_seed() -> None:

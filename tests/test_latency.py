@@ -207,6 +207,13 @@ def test_an_endless_queue_is_refused(load: float) -> None:
         latency.simulate_queue(load, 1.0, 10)
 
 
+def test_a_service_that_is_misspelt_is_refused() -> None:
+    with pytest.raises(ValueError, match="'Fixed' is not 'fixed' or 'random'"):
+        latency.queue_ms(0.5, 1.0, "Fixed")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'Random' is not"):
+        latency.simulate_queue(0.5, 1.0, 10, service="Random")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("service", ["fixed", "random"])
 def test_the_simulation_is_lindley_s_recursion(service: latency.Service) -> None:
     waits = latency.simulate_queue(0.8, 2.0, 500, seed=3, service=service)

@@ -28,6 +28,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from data_prep.sources import write_aside
 from duetlib.backbones import click_mask
 from duetlib.dynamic import (
     Layer,
@@ -411,10 +412,8 @@ def main(
 
 def write_records(path: Path, rows: Sequence[Row]) -> None:
     """All records at once, in place of the file's earlier ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    aside.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(aside, path)
+    lines = (json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    write_aside(path, "".join(lines).encode())
 
 
 if __name__ == "__main__":

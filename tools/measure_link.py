@@ -468,7 +468,7 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
 
 def measure(path: Path) -> list[Row]:
     """Check and measure every link, and write the records in place of earlier ones."""
-    from bench import machine
+    from bench import machine, write_records
 
     from duetlib.experiments import provenance
 
@@ -490,9 +490,7 @@ def measure(path: Path) -> list[Row]:
                     note(row)
                 for row in downloads(name, stand_in(), payloads(name)) if payloads(name) else []:
                     note(row)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    aside.write_text("".join(json.dumps({**row, **where}, allow_nan=False) + "\n" for row in rows))
-    os.replace(aside, path)
+    write_records(path, [{**row, **where} for row in rows])
     return rows
 
 

@@ -89,18 +89,14 @@ def jensen_shannon(answer: Callable[..., Any]) -> Verdict:
     middle = (p + q) / 2
     right = float(js_bits(p.double().numpy(), q.double().numpy()))
 
-    def given() -> Any:
-        value = answer(p, q)
-        return "nan" if isinstance(value, float | Tensor) and math.isnan(value) else value
-
     def kl(a: Tensor, b: Tensor) -> float:
         return float((a[:2] * torch.log2(a[:2] / b[:2])).sum())
 
     return judge(
-        given,
+        lambda: answer(p, q),
         right=right,
         usual={
-            "nan": ("nan", "not a number: 0 · log 0 counts as 0, so keep zeros out of the log"),
+            "nan": (math.nan, "not a number: 0 · log 0 counts as 0, so keep zeros out of the log"),
             "nats": (right * math.log(2), "those are nats: take the logarithm to base 2"),
             "distance": (right**0.5, "that is the distance: the divergence has no square root"),
             "not_halved": (2 * right, "weigh each side by one half"),

@@ -111,7 +111,7 @@ def backwards(answer: Callable[..., Any]) -> Verdict:
     user = torch.tensor([1, 1, 1, 1, 2, 2, 3, 3])
     time = torch.tensor([50, 60, 55, 55, 10, 20, 15, 5])
     return judge(
-        lambda: None if (given := answer(user, time)) is None else int(given),
+        lambda: answer(user, time),
         right=2,
         usual={
             "across_users": (

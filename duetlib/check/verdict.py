@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +39,7 @@ def same(a: Any, b: Any) -> bool:
     Numbers may come as a float, an array or a tensor of any precision; a mask is True and False.
     """
     if isinstance(b, list | tuple):
+        a = a.tolist() if isinstance(a, Tensor | np.ndarray) else a
         both = isinstance(a, list | tuple) and len(a) == len(b)
         return both and all(same(x, y) for x, y in zip(a, b, strict=True))
     try:
@@ -48,7 +50,9 @@ def same(a: Any, b: Any) -> bool:
     except (TypeError, ValueError, RuntimeError):  # no number, or several where one is wanted
         return False
     both_masks = (a.dtype == torch.bool) == (b.dtype == torch.bool)
-    return both_masks and a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=1e-5)
+    if not both_masks or a.shape != b.shape:
+        return False
+    return torch.allclose(a.double(), b.double(), atol=1e-5, equal_nan=True)
 
 
 def judge(

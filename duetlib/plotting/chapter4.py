@@ -66,23 +66,26 @@ def where_it_sits() -> None:
     ax.axis("off")
 
 
-def layers_of(K: Tensor, names: Sequence[str]) -> None:
+def layers_of(K: Tensor, names: Sequence[str], features: Sequence[str] = ()) -> None:
     """Generated matrices as tables of numbers, the bias set apart as the last row.
 
     Args:
         K: `[B, N_in + 1, N_out]`. names: of the B devices.
+        features: names of the inputs, and of as many outputs, where they have any.
     """
     values = K.detach().cpu().numpy()
     _, axes = plt.subplots(1, len(names), figsize=(7, 2.7))
     limit = np.abs(values).max()
+    n_in, n_out = K.shape[1] - 1, K.shape[2]
+    rows = [*(features or [f"input {i + 1}" for i in range(n_in)]), "bias"]
+    columns = features or [f"out {n + 1}" for n in range(n_out)]
     for ax, one, name in zip(np.atleast_1d(axes), values, names, strict=True):
         ax.imshow(one, cmap="RdBu_r", vmin=-2 * limit, vmax=2 * limit, aspect="auto")
         for (r, n), value in np.ndenumerate(one):
             ax.text(n, r, f"{value:g}", ha="center", va="center", fontsize=12, color=INK)
-        ax.axhline(len(one) - 1.5, color=INK, lw=2)
-        rows = [f"input {i + 1}" for i in range(len(one) - 1)] + ["bias"]
+        ax.axhline(n_in - 0.5, color=INK, lw=2)
         ax.set_yticks(range(len(one)), rows if ax is np.atleast_1d(axes)[0] else [""] * len(one))
-        ax.set_xticks(range(one.shape[1]), [f"out {n + 1}" for n in range(one.shape[1])])
+        ax.set_xticks(range(n_out), columns)
         ax.set_title(name, fontsize=11)
         ax.tick_params(length=0)
         for spine in ax.spines.values():
@@ -188,21 +191,6 @@ def map_of_layers(
     axes[0].legend(loc="best", handletextpad=0.2)
     bar = plt.colorbar(dots, ax=axes, orientation="horizontal", aspect=40, pad=0.03)
     bar.set_label(label)
-
-
-def live_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-    """Validation AUC by epoch of the models just trained.
-
-    Args:
-        curves: method to the history of its training `Result`.
-    """
-    _, ax = plt.subplots(figsize=(7, 3.0))
-    for method, history in curves.items():
-        epochs = [row["epoch"] for row in history]
-        look: dict[str, Any] = {**METHOD_STYLE[method]}
-        ax.plot(epochs, [row["valid_auc"] for row in history], **look)
-    ax.set(xlabel="epoch", ylabel="validation AUC", xticks=epochs)
-    ax.legend()
 
 
 def paired(

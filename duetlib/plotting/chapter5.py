@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import MaxNLocator, MultipleLocator
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..swa import adapter_weights
@@ -43,10 +43,10 @@ def box(ax: Axes, x: float, y: float, w: float, h: float, text: str, color: str)
     ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=10.5, linespacing=1.35)
 
 
-def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """A thin arrow."""
+def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], bend: float = 0) -> None:
+    """A thin arrow, straight or bent."""
     style = {"arrowstyle": "-|>", "color": INK, "lw": 1.3, "shrinkA": 2, "shrinkB": 2}
-    ax.annotate("", end, start, arrowprops=style)
+    ax.annotate("", end, start, arrowprops={**style, "connectionstyle": f"arc3,rad={bend}"})
 
 
 def where_we_are() -> None:
@@ -137,26 +137,6 @@ def trained_weights(p_of_layer: Sequence[Tensor], bounds: tuple[float, float]) -
         ax.set_xticks(range(1, m + 1))
     np.atleast_1d(axes)[0].set_ylabel("weight p")
     np.atleast_1d(axes)[-1].legend(loc="upper right", ncols=1)
-    plt.show()
-
-
-def live_curves(histories: Mapping[int, Sequence[Mapping[str, float]]]) -> None:
-    """Loss and validation AUC of single runs, epoch by epoch.
-
-    Args:
-        histories: for each N_p the `history` of a `Result`.
-    """
-    _, axes = plt.subplots(1, 2, figsize=(7, 3.2))
-    for ax, (key, name) in zip(
-        axes, (("loss", "Training loss"), ("valid_auc", "Validation AUC")), strict=True
-    ):
-        for n_p, history in histories.items():
-            epochs = [epoch["epoch"] for epoch in history]
-            ax.plot(epochs, [epoch[key] for epoch in history], **N_P_STYLE[n_p])
-        ax.set(title=name, xlabel="epoch")
-        ax.xaxis.set_major_locator(MultipleLocator(1))
-        ax.margins(x=0.15)
-    axes[0].legend()
     plt.show()
 
 

@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyBboxPatch
 
+from .chapter5 import arrow, box
 from .style import COLORS, INK, METHOD_STYLE
 
 STYLE: dict[str, dict[str, Any]] = {
@@ -32,20 +32,6 @@ LOOKS = (
 )
 
 
-def box(ax: Axes, xywh: tuple[float, float, float, float], text: str, color: str) -> None:
-    """A rounded box with its text in the middle."""
-    x, y, w, h = xywh
-    style = "round,pad=0,rounding_size=0.12"
-    ax.add_patch(FancyBboxPatch((x, y), w, h, style, fc=color + "22", ec=color, lw=1.6))
-    ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=10.5, linespacing=1.35)
-
-
-def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], bend: float = 0) -> None:
-    """A thin arrow, straight or bent."""
-    style = {"arrowstyle": "-|>", "color": INK, "lw": 1.3, "shrinkA": 2, "shrinkB": 2}
-    ax.annotate("", end, start, arrowprops={**style, "connectionstyle": f"arc3,rad={bend}"})
-
-
 def where_we_are() -> None:
     """Two ways to a model of one's own: trained on the device, or written in the cloud."""
     _, ax = plt.subplots(figsize=(7, 4.6))
@@ -58,17 +44,17 @@ def where_we_are() -> None:
     ax.axvline(5.9, ymin=0.02, ymax=0.98, color=grey, lw=1, ls=":")
     ax.text(3.45, 6.5, "Fine-tuning (this chapter)", ha="center", va="center", color=green)
     ax.text(7.95, 6.5, "DUET (chapters 4, 5)", ha="center", va="center", color=blue)
-    box(ax, (2.1, 4.4, 2.7, 1.3), "base model\n$\\Theta_g$, trained once", grey)
-    box(ax, (1.0, 1.45, 2.1, 1.3), "own clicks\nwith labels", green)
-    box(ax, (3.7, 1.45, 2.0, 1.3), "own model\n$\\Theta_d$", green)
+    box(ax, 2.1, 4.4, 2.7, 1.3, "base model\n$\\Theta_g$, trained once", grey)
+    box(ax, 1.0, 1.45, 2.1, 1.3, "own clicks\nwith labels", green)
+    box(ax, 3.7, 1.45, 2.0, 1.3, "own model\n$\\Theta_d$", green)
     arrow(ax, (4.1, 4.4), (4.6, 2.75))
     ax.text(4.5, 3.85, "once", va="center", fontsize=10.5)
     arrow(ax, (3.1, 2.1), (3.7, 2.1))
     arrow(ax, (4.3, 1.45), (2.4, 1.45), -0.45)
     ax.text(3.35, 0.3, "loss, gradient, step: repeat", ha="center", va="center", fontsize=10.5)
-    box(ax, (6.6, 4.4, 2.9, 1.3), "generator\nwrites the layers", blue)
-    box(ax, (6.3, 1.45, 1.5, 1.3), "clicks,\nno labels", blue)
-    box(ax, (8.2, 1.45, 1.6, 1.3), "own\nlayers", blue)
+    box(ax, 6.6, 4.4, 2.9, 1.3, "generator\nwrites the layers", blue)
+    box(ax, 6.3, 1.45, 1.5, 1.3, "clicks,\nno labels", blue)
+    box(ax, 8.2, 1.45, 1.6, 1.3, "own\nlayers", blue)
     arrow(ax, (7.0, 2.75), (7.4, 4.4))
     arrow(ax, (8.7, 4.4), (9.0, 2.75))
     ax.text(8.05, 0.3, "nothing is trained here", ha="center", va="center", fontsize=10.5)

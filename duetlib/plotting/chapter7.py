@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -25,7 +26,6 @@ METRICS = {
     "hr10_full": "HR@10, of all",
     "ndcg10_full": "NDCG@10, of all",
 }
-TIES = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 10**9))  # sizes of groups, from and to
 
 
 def where_we_are() -> None:
@@ -72,27 +72,11 @@ def draws(means: Mapping[str, NDArray[np.float64]], observed: float) -> None:
     plt.show()
 
 
-def ties(sizes: NDArray[np.int64]) -> None:
-    """How many clicks share their second with how many others of the same user.
-
-    Args:
-        sizes: of each group of clicks with the same user and second.
-    """
-    shares = [sizes[(sizes >= a) & (sizes <= b)].sum() / sizes.sum() for a, b in TIES]
-    names = ["alone", "2", "3 to 5", "6 to 10", "more"]
-    _, ax = plt.subplots(figsize=(7, 2.9))
-    bars = ax.bar(names, [100 * s for s in shares], color=[COLORS["blue"]] + 4 * [COLORS["orange"]])
-    ax.bar_label(bars, [f"{100 * s:.0f} %" for s in shares], padding=2)
-    ax.set(xlabel="clicks of a user in the same second", ylabel="share of all clicks, %")
-    ax.margins(y=0.15)
-    plt.show()
-
-
 def forest(
     panels: Mapping[str, pd.DataFrame],
     rows: Mapping[str, str],
     xlabel: str,
-    lines: Sequence[float] = (0.0,),
+    lines: Mapping[float, str] = MappingProxyType({0.0: ""}),
     styles: Mapping[str, Mapping[str, Any]] = METHOD_STYLE,
     limits: tuple[float, float] | None = None,
 ) -> None:
@@ -102,8 +86,8 @@ def forest(
         panels: title to a table with one row a name of `rows` at most, columns `mean`, `low`,
             `high`, and where wanted `printed` (a star), `low_all` and `high_all` (a thin line, cut
             off at the panel's edge), `note` (said where there is no mean); the index has the names.
-        rows: name to label, from the top. lines: where to draw a vertical line. limits: of the
-            axis, where not all that is there is wanted.
+        rows: name to label, from the top. lines: where to draw a vertical line, and what to call
+            it in place of its number. limits: of the axis, where not all that is there is wanted.
     """
     fig, axes = plt.subplots(
         1, len(panels), figsize=(7, 0.42 * len(rows) + 1.25), sharex=True, sharey=True
@@ -118,7 +102,10 @@ def forest(
             _row(ax, y, row, styles.get(name, {"color": COLORS["blue"]}))
         ax.set_title(title)
         ax.tick_params(axis="y", length=0)
-        ax.locator_params(axis="x", nbins=2)  # three ticks at most: panels are narrow
+        if all(lines.values()):
+            ax.set_xticks(list(lines), list(lines.values()))
+        else:
+            ax.locator_params(axis="x", nbins=2)  # three ticks at most: panels are narrow
     ax.set_ylim(0.4, len(rows) + 0.6)
     ax.set_xlim(*(limits or _limits(panels.values(), lines)))
     np.atleast_1d(axes)[0].set_yticks(list(places.values()), list(rows.values()))
@@ -126,11 +113,11 @@ def forest(
     plt.show()
 
 
-def _limits(tables: Iterable[pd.DataFrame], lines: Sequence[float]) -> tuple[float, float]:
+def _limits(tables: Iterable[pd.DataFrame], lines: Iterable[float]) -> tuple[float, float]:
     """All intervals for one comparison, points and lines, with a margin."""
     wanted = ("mean", "low", "high", "printed")
     values = [np.asarray(t[c], float) for t in tables for c in wanted if c in t]
-    every = np.concatenate([*values, np.asarray(lines)])
+    every = np.concatenate([*values, np.array([*lines])])
     low, high = np.nanmin(every), np.nanmax(every)
     margin = 0.12 * (high - low) or 0.1
     return low - margin, high + margin
@@ -194,7 +181,8 @@ def share_kept(table: pd.DataFrame, methods: Sequence[str]) -> None:
     table = table[table["method"].isin(methods)]
     notes = np.where(table["gain"].isna(), NOT_MEASURED, "no gain to share")
     panels = by_backbone(table.rename(columns={"share": "mean"}).assign(note=notes))
-    forest(panels, rows, "share of the gain of DUET without SWA", (0.0, 1.0), limits=(-1.0, 2.2))
+    lines = {0.0: "base", 1.0: "DUET"}
+    forest(panels, rows, "share of the gain of DUET without SWA", lines, limits=(-1.0, 2.2))
 
 
 def figure_7(
@@ -265,4 +253,4 @@ def whose_layers(records: pd.DataFrame, methods: Sequence[str]) -> None:
         panels[title] = pd.DataFrame.from_dict(
             found, orient="index", columns=["mean", "low", "high"]
         )
-    forest(panels, rows, "test AUC", lines=(0.5,))
+    forest(panels, rows, "test AUC", lines={0.5: ""})

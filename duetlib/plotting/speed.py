@@ -129,7 +129,8 @@ def shares(table: pd.DataFrame) -> None:
                 middle = ax.text(left + width / 2, y, f"{width:.0f} %", bbox=box)
                 middle.set(ha="center", va="center", color="#f4f4f4", weight="bold")
             left += width
-    ax.set_yticks(range(table["backbone"].nunique()), list(BACKBONE_NAMES.values()))
+    names = [BACKBONE_NAMES[b] for b in table["backbone"].unique()]
+    ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     ax.set(xlabel="percent of the step's CPU time")

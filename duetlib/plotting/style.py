@@ -30,7 +30,7 @@ METHOD_STYLE: dict[str, dict[str, str]] = {
         ("duet", "DUET", "blue", "-", "D"),
         ("duet_as_released", "DUET as released", "purple", ":", "v"),
         ("finetune", "fine-tuning", "green", "--", "P"),
-        ("finetune_dynamic", "fine-tuning, last layers", "green", ":", "X"),
+        ("finetune_dynamic", "fine-tuning, tuned", "green", ":", "X"),
         ("bias_only", "biases only", "sky", "-.", "s"),
         ("neck_as_input", "neck as input", "purple", "--", "8"),
         ("shuffled", "another's layers", "amber", "--", "p"),
