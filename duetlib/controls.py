@@ -1,8 +1,9 @@
 """What DUET is held against: less of it, or the same of it on the wrong device.
 
-Two controls are trained. `BiasOnly` reads the same clicks with the same neck, but writes the biases
-alone; `NeckAsInput` hands the neck's output to an ordinary head. Three more take a trained DUET and
-give a device layers that are not its own: another user's, everybody's, or those of a session ago.
+Trained controls: `BiasOnly` reads the same clicks with the same neck, but writes the biases alone;
+`NeckAsInput` hands the neck's output to an ordinary head, a large or a small one. Three more take a
+trained DUET and give a device layers that are not its own: another user's, everybody's, or those of
+a session ago.
 Chapter 7.
 """
 
@@ -53,27 +54,33 @@ class BiasOnly(nn.Module):
 
 
 class NeckAsInput(nn.Module):
-    """The neck's output as one more input of an ordinary head, which is as large as a PPG.
+    """The neck's output as one more input of an ordinary head.
 
     `W [x; s] + b` is `W_x x + (W_s s + b)`: to the first layer, one more input *is* a bias that
     depends on the clicks. So the head is written as layers like all others.
 
     Args:
-        dim, shapes, latent, rank: as in `PPG`; the hidden width is chosen so that the head has as
-            many parameters as that PPG's linear layers and generators.
+        dim, shapes, latent, rank: as in `PPG`.
+        small: as wide as the base's head; otherwise so wide that it has as many parameters as that
+            PPG's linear layers and generators.
 
     Source: Chapter 7.
     """
 
     def __init__(
-        self, dim: int, shapes: Sequence[tuple[int, int]], latent: int = 64, rank: int = 32
+        self,
+        dim: int,
+        shapes: Sequence[tuple[int, int]],
+        latent: int = 64,
+        rank: int = 32,
+        small: bool = False,
     ):
         super().__init__()
         self.neck = Neck(dim)
         n_in, n_out = shapes[0][0], shapes[-1][1]
         like = PPG(dim, shapes, latent, rank)
         budget = sum(p.numel() for p in [*like.adjust.parameters(), *like.generators.parameters()])
-        hidden = round((budget - n_out) / (n_in + dim + 1 + n_out))
+        hidden = shapes[0][1] if small else round((budget - n_out) / (n_in + dim + 1 + n_out))
         self.of_neck = nn.Linear(dim, hidden)
         bound, out = 1 / math.sqrt(n_in + dim), 1 / math.sqrt(hidden)  # as nn.Linear starts
         self.of_features = nn.Parameter(torch.empty(n_in, hidden).uniform_(-bound, bound))

@@ -206,7 +206,7 @@ def run_clicks(config: RunConfig, device: str, interactions: Interactions) -> di
         "curve": result.history,
         "params": count_parameters(model),
         "device_params": count_parameters(model)
-        if config.method == "neck_as_input"  # whose neck runs on the device
+        if config.method.startswith("neck_as_input")  # whose neck runs on the device
         else count_parameters(model.items) + count_parameters(model.backbone) + n_generated(shapes),
         "flops": count_flops(on_cpu, session.history.cpu(), session.target.cpu().unsqueeze(1)),
         "payload_bytes": sent_bytes(trains.method, shapes),
@@ -319,6 +319,7 @@ def grid_100k(dataset: str, seeds: Sequence[int]) -> list[RunConfig]:
             one = RunConfig(dataset, backbone, "duet", seed)
             for method in ("bias_only", "neck_as_input", "hypernetwork", "duet_as_released"):
                 beside.append(replace(one, method=method))
+            beside.append(replace(one, method="neck_as_input_small"))
             if backbone == "sasrec":
                 single = replace(one, method="duet_no_swa")
                 beside.append(replace(single, train=TrainConfig(scheme="alternating")))

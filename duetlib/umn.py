@@ -28,6 +28,7 @@ METHODS = (
     "duet_as_released",
     "bias_only",
     "neck_as_input",
+    "neck_as_input_small",
 )
 
 
@@ -137,9 +138,10 @@ def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMeta
         side = math.gcd(*widths) // 2  # so that every kernel is put together from blocks
         outs = [shape[1] for shape in static.shapes]
         source = HyperNetwork(static.shapes, (side, math.gcd(side, *outs)))
-    elif method in ("bias_only", "neck_as_input"):
-        control = BiasOnly if method == "bias_only" else NeckAsInput
-        source = control(static.dim, static.shapes)
+    elif method == "bias_only":
+        source = BiasOnly(static.dim, static.shapes)
+    elif method.startswith("neck_as_input"):
+        source = NeckAsInput(static.dim, static.shapes, small=method.endswith("small"))
     else:
         fixed: dict[str, dict[str, Any]] = {
             "duet": {"n_generators": 5},

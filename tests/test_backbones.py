@@ -264,6 +264,7 @@ SOURCES = {
     "duet_as_released": PPG,
     "bias_only": BiasOnly,
     "neck_as_input": NeckAsInput,
+    "neck_as_input_small": NeckAsInput,
 }
 
 
@@ -284,6 +285,7 @@ def test_whose_layers_depend_on_the_clicks(method: str) -> None:
     ]
     duet = [[True, True], [True, True]]
     expected = {"bias_only": [[False, True]] * 2, "neck_as_input": [[False, True], [False, False]]}
+    expected["neck_as_input_small"] = expected["neck_as_input"]
     expected |= {"base": [[False, False]] * 2, "hypernetwork": [[False, False]] * 2}
     assert differ == expected.get(method, duet)
 

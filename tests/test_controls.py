@@ -21,7 +21,7 @@ B, L, C, D = 3, 4, 2, 5
 SHAPES = ((6, 7), (7, 3))  # all numbers different, so that a swapped axis shows
 DATA = small_data.interactions()
 SPLIT = leave_last_out(DATA, length=10)
-TRAINED = ("bias_only", "neck_as_input")
+TRAINED = ("bias_only", "neck_as_input", "neck_as_input_small")
 
 
 def clicks_and_features() -> tuple[Tensor, Tensor, Tensor]:
@@ -104,6 +104,19 @@ def test_neck_as_input_is_as_large_as_duet(backbone: str) -> None:
         assert count_parameters(a) == pytest.approx(count_parameters(b), rel=1e-3)
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_small_head_is_as_wide_as_the_base_s(backbone: str) -> None:
+    """By hand: the neck, and a row of weights for each number that it puts out."""
+    small = build(backbone, "neck_as_input_small", n_items=1000)
+    (n_in, width), (_, n_out) = small.backbone.shapes[0], small.backbone.shapes[-1]
+    head = (n_in + small.backbone.dim) * width + width + width * n_out + n_out
+    assert count_parameters(small.source) == count_parameters(small.source.neck) + head
+    if backbone != "din_concat":  # whose base has one layer more
+        base = build(backbone, "base", n_items=1000)
+        more = count_parameters(small.source.neck) + small.backbone.dim * width
+        assert count_parameters(small) == count_parameters(base) + more
+
+
 @pytest.mark.parametrize("method", TRAINED)
 def test_every_parameter_is_registered_and_moves(method: str) -> None:
     torch.manual_seed(0)
@@ -120,7 +133,7 @@ def test_every_parameter_is_registered_and_moves(method: str) -> None:
             *("source.of_neck.bias", "source.neck.gru.weight_ih_l0"),
         },
     }
-    assert wanted[method] <= set(before)
+    assert wanted[method.removesuffix("_small")] <= set(before)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     logits = model(torch.randint(1, 31, (8, 6)), torch.randint(1, 31, (8, 5)))
     nn.functional.binary_cross_entropy_with_logits(logits, torch.eye(8, 5)).backward()

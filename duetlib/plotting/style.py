@@ -33,6 +33,7 @@ METHOD_STYLE: dict[str, dict[str, str]] = {
         ("finetune_dynamic", "fine-tuning, tuned", "green", ":", "X"),
         ("bias_only", "biases only", "sky", "-.", "s"),
         ("neck_as_input", "neck as input", "purple", "--", "8"),
+        ("neck_as_input_small", "the same, small", "purple", "-.", "*"),
         ("shuffled", "another's layers", "amber", "--", "p"),
         ("same_person", "another video's layers", "amber", "-", "d"),
         ("last_frame", "from the last frame", "orange", "--", "v"),
