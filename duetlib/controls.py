@@ -1,9 +1,9 @@
 """What DUET is held against: less of it, or the same of it on the wrong device.
 
 Trained controls: `BiasOnly` reads the same clicks with the same neck, but writes the biases alone;
-`NeckAsInput` hands the neck's output to an ordinary head, a large or a small one. Three more take a
-trained DUET and give a device layers that are not its own: another user's, everybody's, or those of
-a session ago.
+`NeckAsInput` hands the neck's output to an ordinary head, a large or a small one. (A large head
+without a neck is `umn.wide_as_duet`.) Three more take a trained DUET and give a device layers that
+are not its own: another user's, everybody's, or those of a session ago.
 Chapter 7.
 """
 

@@ -77,6 +77,9 @@ STARTS_FROM = {
     "stale": "duet_no_swa",
 }
 
+# Controls with a neck or a head of their own, which a device has to hold.
+WHOLE_ON_DEVICE = ("neck_as_input", "neck_as_input_small", "wide_head")
+
 VIDEOS = ("faces", "ckplus")
 BACKBONES_OF_TABLE_1 = ("sasrec", "din", "gru4rec")
 
@@ -206,7 +209,7 @@ def run_clicks(config: RunConfig, device: str, interactions: Interactions) -> di
         "curve": result.history,
         "params": count_parameters(model),
         "device_params": count_parameters(model)
-        if config.method.startswith("neck_as_input")  # whose neck runs on the device
+        if config.method in WHOLE_ON_DEVICE
         else count_parameters(model.items) + count_parameters(model.backbone) + n_generated(shapes),
         "flops": count_flops(on_cpu, session.history.cpu(), session.target.cpu().unsqueeze(1)),
         "payload_bytes": sent_bytes(trains.method, shapes),
@@ -319,7 +322,8 @@ def grid_100k(dataset: str, seeds: Sequence[int]) -> list[RunConfig]:
             one = RunConfig(dataset, backbone, "duet", seed)
             for method in ("bias_only", "neck_as_input", "hypernetwork", "duet_as_released"):
                 beside.append(replace(one, method=method))
-            beside.append(replace(one, method="neck_as_input_small"))
+            for method in ("neck_as_input_small", "wide_head"):
+                beside.append(replace(one, method=method))
             if backbone == "sasrec":
                 single = replace(one, method="duet_no_swa")
                 beside.append(replace(single, train=TrainConfig(scheme="alternating")))

@@ -29,6 +29,7 @@ METHODS = (
     "bias_only",
     "neck_as_input",
     "neck_as_input_small",
+    "wide_head",
 )
 
 
@@ -107,6 +108,17 @@ class UniversalMetaNetwork(nn.Module):
         return self.source(clicks, mask, features.squeeze(1))
 
 
+def wide_as_duet(static: Backbone) -> list[tuple[int, int]]:
+    """The shapes of an ordinary head, one hidden layer, with as many parameters as a PPG.
+
+    Source: Chapter 7.
+    """
+    n_in, n_out = static.shapes[0][0], static.shapes[-1][1]
+    budget = sum(p.numel() for p in PPG(static.dim, static.shapes).parameters())
+    hidden = round((budget - n_out) / (n_in + 1 + n_out))
+    return [(n_in, hidden), (hidden, n_out)]
+
+
 def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMetaNetwork:
     """A fresh model by name.
 
@@ -142,6 +154,8 @@ def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMeta
         source = BiasOnly(static.dim, static.shapes)
     elif method.startswith("neck_as_input"):
         source = NeckAsInput(static.dim, static.shapes, small=method.endswith("small"))
+    elif method == "wide_head":
+        source = OrdinaryLayers(wide_as_duet(static))
     else:
         fixed: dict[str, dict[str, Any]] = {
             "duet": {"n_generators": 5},

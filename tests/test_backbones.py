@@ -265,6 +265,7 @@ SOURCES = {
     "bias_only": BiasOnly,
     "neck_as_input": NeckAsInput,
     "neck_as_input_small": NeckAsInput,
+    "wide_head": umn.OrdinaryLayers,
 }
 
 
@@ -286,7 +287,7 @@ def test_whose_layers_depend_on_the_clicks(method: str) -> None:
     duet = [[True, True], [True, True]]
     expected = {"bias_only": [[False, True]] * 2, "neck_as_input": [[False, True], [False, False]]}
     expected["neck_as_input_small"] = expected["neck_as_input"]
-    expected |= {"base": [[False, False]] * 2, "hypernetwork": [[False, False]] * 2}
+    expected |= {m: [[False, False]] * 2 for m in ("base", "hypernetwork", "wide_head")}
     assert differ == expected.get(method, duet)
 
 

@@ -117,6 +117,15 @@ def test_the_small_head_is_as_wide_as_the_base_s(backbone: str) -> None:
         assert count_parameters(small) == count_parameters(base) + more
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_wide_head_is_as_large_as_duet_and_reads_nothing(backbone: str) -> None:
+    wide, duet = (build(backbone, m, n_items=1000) for m in ("wide_head", "duet_no_swa"))
+    assert count_parameters(wide) == pytest.approx(count_parameters(duet), rel=1e-3)
+    (n_in, width), (same, n_out) = [tuple(weight.shape) for weight in wide.source.weight]
+    assert (n_in, n_out) == (wide.backbone.shapes[0][0], wide.backbone.shapes[-1][1])
+    assert same == width > 1000
+
+
 @pytest.mark.parametrize("method", TRAINED)
 def test_every_parameter_is_registered_and_moves(method: str) -> None:
     torch.manual_seed(0)

@@ -449,7 +449,7 @@ def test_what_a_record_says_of_sizes(runs_of: Callable[..., Any]) -> None:
     for method in METHODS:
         record, model = runs_of(method), build("gru4rec", method, n_items=140)
         assert record["params"] == metrics.count_parameters(model)
-        whole = method.startswith("neck_as_input")
+        whole = method.startswith(("neck_as_input", "wide"))
         on_device = record["params"] if whole else base["params"]
         assert record["device_params"] == on_device  # generated or not, the layers are as large
         assert record["payload_bytes"] == sent_bytes(method, model.backbone.shapes)
