@@ -33,7 +33,7 @@ METHOD_STYLE: dict[str, dict[str, str]] = {
         ("finetune_dynamic", "fine-tuning, tuned", "green", ":", "X"),
         ("bias_only", "biases only", "sky", "-.", "s"),
         ("neck_as_input", "neck as input", "purple", "--", "8"),
-        ("neck_as_input_small", "neck, small head", "purple", "-.", "*"),
+        ("neck_as_input_small", "neck, small head", "purple", "-.", "P"),
         ("wide_head", "wide head, no neck", "grey", ":", "X"),
         ("shuffled", "another's layers", "amber", "--", "p"),
         ("same_person", "another video's layers", "amber", "-", "d"),
