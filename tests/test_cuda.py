@@ -88,8 +88,8 @@ MODULES = (
 # These work on shapes, names and settings, and know no device; models are made by `build`.
 NO_DEVICE = (
     "DIN DINConcat SASRec GRU4Rec AttentionBlock Backbone UniversalMetaNetwork block_grid "
-    "n_generated payload_bytes count_parameters leave_last_out Sessions Split Result Evaluation "
-    "progress cache_dir code_hash"
+    "wide_as_duet n_generated payload_bytes count_parameters leave_last_out Sessions Split Result "
+    "Evaluation progress cache_dir code_hash"
 )
 SPLIT = small_data.split()
 SHORT = TrainConfig(lr=0.01, batch_size=128, max_epochs=2, patience=2)
