@@ -24,6 +24,7 @@ test: book $(VENV)/.test  ## run the checks: style, types, unit, equation, site 
 
 results: $(VENV)/.book  ## make the records of the full runs that are missing (more than a day of one core)
 	$(RUN) -m duetlib.experiments --dataset ml-100k
+	$(RUN) tools/measure_beyond.py
 	$(RUN) -m duetlib.experiments --dataset faces
 	$(RUN) -m duetlib.experiments --dataset ml-1m
 

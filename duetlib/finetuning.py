@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .controls import LayersOf
 from .dynamic import Layer, apply_layers
-from .sessions import Negatives, Split, candidates, labels_like
+from .sessions import Negatives, Sessions, Split, candidates, labels_like
 from .training import Evaluation, TrainConfig, evaluation, rank_among_all, sampled_candidates
 from .umn import UniversalMetaNetwork
 
@@ -35,19 +35,18 @@ class OwnRows(NamedTuple):
     ids: Tensor
     there: Tensor
 
-    def of(self, users: Tensor, rows: slice = slice(None)) -> OwnRows:
+    def of(self, users: Tensor | slice, rows: slice = slice(None)) -> OwnRows:
         """Some users (indices from 0), and some of their sessions."""
         return OwnRows(*(part[users][:, rows] for part in self))
 
 
-def own_rows(split: Split, last: int | None, negatives: int, seed: int, *, until: str) -> OwnRows:
-    """The sessions of every user, in order of time, padded on the right.
+def own_sessions(split: Split, negatives: int, seed: int, *, until: str) -> tuple[Sessions, Tensor]:
+    """The sessions that users may train on, and candidates `[N, C]`, in order of user and time.
 
     What a user clicks later may be drawn as wrong: nobody knows it yet. Were it spared, a model of
     one's own would learn it from what is never wrong.
 
     Args:
-        last: how many, counted back from the end; all if None.
         negatives: for each target, drawn once, from `seed`.
         until: "valid": training targets alone; "test": those and the validation targets.
 
@@ -62,15 +61,34 @@ def own_rows(split: Split, last: int | None, negatives: int, seed: int, *, until
         seen[later.user, later.target] = False
     seen[sessions.user, sessions.target] = True  # who clicks it again knows it already
     seen[sessions.user.unsqueeze(1), sessions.history] = True
-    wrong = Negatives(seen).draw(sessions.user, negatives, generator)
-    ids = candidates(sessions, wrong)  # [N, C]
-    count = torch.bincount(sessions.user, minlength=split.n_users + 1)[1:]  # [U]
+    return sessions, candidates(sessions, Negatives(seen).draw(sessions.user, negatives, generator))
+
+
+def rows_of(sessions: Sessions, ids: Tensor, users: Tensor, last: int | None = None) -> OwnRows:
+    """The sessions of some users, each user's in order of time, padded on the right.
+
+    Args:
+        sessions, ids: of `own_sessions`. users: `[U]` indices from 0.
+        last: how many, counted back from the end; all if None.
+    """
+    count = torch.bincount(sessions.user, minlength=int(users.max()) + 2)[1:]
     kept = count if last is None else count.clamp(max=last)
+    first, kept = (count.cumsum(0) - kept)[users], kept[users]  # [U]
     place = torch.arange(int(kept.max()), device=count.device)
-    there = place < kept.unsqueeze(1)  # [U, n]
-    rows = (count.cumsum(0) - kept).unsqueeze(1) + place  # [U, n]
-    rows = rows.clamp(max=len(sessions) - 1)
-    return OwnRows(sessions.history[rows], ids[rows], there)
+    rows = (first.unsqueeze(1) + place).clamp(max=len(sessions) - 1)  # [U, n]
+    return OwnRows(sessions.history[rows], ids[rows], place < kept.unsqueeze(1))
+
+
+def own_rows(split: Split, last: int | None, negatives: int, seed: int, *, until: str) -> OwnRows:
+    """What each user may train on: `rows_of` all users, from `own_sessions`.
+
+    Args:
+        last: as in `rows_of`. negatives, seed, until: as in `own_sessions`.
+
+    Source: Chapter 6.
+    """
+    sessions, ids = own_sessions(split, negatives, seed, until=until)
+    return rows_of(sessions, ids, torch.arange(split.n_users, device=ids.device), last)
 
 
 def mean_over_own(loss: Tensor, there: Tensor) -> Tensor:
@@ -178,8 +196,9 @@ def finetune_all(
 
     Source: Chapter 6; Section 4.1.3.
     """
-    rows = own_rows(split, None, config.negatives, seed, until="test")
-    batches = -(-rows.there.sum(1) // config.sessions)  # [U]: users with as many go together
+    sessions, own_ids = own_sessions(split, config.negatives, seed, until="test")
+    count = torch.bincount(sessions.user, minlength=split.n_users + 1)[1:]
+    batches = -(-count // config.sessions)  # [U]: users with as many go together
     test, ids = split.test, sampled_candidates(split, "test")
     order = test.user.argsort(stable=True).view(split.n_users, -1)  # [U, n_test]
     every = torch.arange(split.n_items + 1, device=ids.device)
@@ -188,8 +207,10 @@ def finetune_all(
     for n_batches in batches.unique().tolist():
         for users in (batches == n_batches).nonzero()[:, 0].split(USERS_AT_ONCE):
             copies = Copies(model, len(users), config.lr)
+            rows = rows_of(sessions, own_ids, users)  # of all users at once they would be gigabytes
             for b in range(n_batches):
-                copies.step(rows.of(users, slice(b * config.sessions, (b + 1) * config.sessions)))
+                batch = slice(b * config.sessions, (b + 1) * config.sessions)
+                copies.step(rows.of(slice(None), batch))
             own = order[users]  # [u, n_test]
             scores[users] = copies.score(test.history[own], ids[own])
             for n in range(own.shape[1]):  # one test session of each user at a time

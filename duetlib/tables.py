@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 
 from .experiments import Run, grid, load_records, unpack
 from .paper import TABLE_1
-from .records import key_of
+from .records import key_of, results_dir, whole_records
 
 Floats = NDArray[np.float64]
 
@@ -326,3 +326,42 @@ def _settings(run: Run) -> str:
     named = [f"{name}={value}" for name, value in (*run.ppg, *getattr(run, "data", ()), *decay)]
     alternating = getattr(run.train, "scheme", "joint") == "alternating"
     return ", ".join(named + ["alternating"] * alternating)
+
+
+def variants(name: str, part: str) -> pd.DataFrame:
+    """What stands in the records of one part, a row for each variant.
+
+    Args:
+        name: of a file whose records hold several variants of a run each. part: of them.
+
+    Returns:
+        The columns of the variants, with `backbone`, `seed`, `date` and `code` of their record.
+    """
+    columns = ["backbone", "seed", "date", "code"]
+    rows = [
+        {**{column: record[column] for column in columns}, **row}
+        for record in whole_records(results_dir() / f"{name}.jsonl")
+        if record["part"] == part
+        for row in record["rows"]
+    ]
+    return pd.DataFrame(rows, columns=list(dict.fromkeys(k for row in rows for k in row)))
+
+
+def against(rows: pd.DataFrame, than: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Every variant less one of the same backbone, paired by seed and user.
+
+    Args:
+        rows: of `variants`. than: one row for each backbone and seed. by: what tells variants
+            apart.
+
+    Returns:
+        A row for each backbone and variant: `backbone`, those of `by`, those of `Difference`.
+    """
+    groups = rows.groupby(["backbone", *by], sort=False, dropna=False)
+    found = []
+    for key, of in groups:
+        other = than[than["backbone"] == of["backbone"].iloc[0]]
+        found.append(
+            dict(zip(["backbone", *by], key, strict=True)) | difference(of, other)._asdict()
+        )
+    return pd.DataFrame(found)

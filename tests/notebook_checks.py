@@ -29,8 +29,13 @@ EQUATIONS: dict[str, tuple[int, ...]] = {
     "08": (),
     "09": (),
     "10": (),
+    "11": (),
+    "12": (),
 }
-EXTRA = {"10": "cloud"}  # of the package, where a chapter needs more than the bare one
+EXTRA = {
+    "10": "cloud",
+    "11": "cloud",
+}  # of the package, where a chapter needs more than the bare one
 MIME = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}
 MAX_LINES = 30  # of a cell
 MAX_WIDTH = 98  # characters of a line of code: a page of 1400 pixels shows no more

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from duetlib import experiments, notebook, tiny
+from duetlib import experiments, notebook, seldom, smaller, tiny
 from duetlib.backbones import click_mask, last_click
 from duetlib.controls import BiasOnly, NeckAsInput, by_user, constant, shuffled, stale
 from duetlib.dynamic import (
@@ -42,6 +42,8 @@ from duetlib.finetuning import (
     mean_over_own,
     own_layers,
     own_rows,
+    own_sessions,
+    rows_of,
 )
 from duetlib.hypernetwork import HyperNetwork, TwoLayerGenerator, assemble, generate
 from duetlib.metrics import (
@@ -82,14 +84,14 @@ from duetlib.umn import METHODS, OrdinaryLayers, build
 
 DEVICE = "cuda"
 MODULES = (
-    "backbones controls dynamic finetuning hypernetwork metrics notebook ppg sessions swa tiny "
-    "training umn"
+    "backbones controls dynamic finetuning hypernetwork metrics notebook ppg seldom sessions "
+    "smaller swa tiny training umn"
 )
 # These work on shapes, names and settings, and know no device; models are made by `build`.
 NO_DEVICE = (
     "DIN DINConcat SASRec GRU4Rec AttentionBlock Backbone UniversalMetaNetwork block_grid "
     "wide_as_duet n_generated payload_bytes count_parameters leave_last_out Sessions Split Result "
-    "Evaluation progress cache_dir code_hash"
+    "Evaluation progress cache_dir code_hash Rounded Axes neurons rounded_bytes"
 )
 SPLIT = small_data.split()
 SHORT = TrainConfig(lr=0.01, batch_size=128, max_epochs=2, patience=2)
@@ -354,6 +356,66 @@ def test_a_run_from_start_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (ranks - on_cpu).abs().max() <= 1  # two logits closer than rounding may change places
 
 
+# ---- beyond the paper
+
+
+@pytest.mark.cuda
+def test_smaller_downloads() -> None:
+    torch.manual_seed(0)
+    shapes = [(8, 4), (4, 1)]
+    X = torch.randn(9, 41)
+    assert_same_on_both(lambda X: smaller.divided(X, shapes), X)
+    assert_same_on_both(smaller.joined, smaller.divided(X, shapes))
+    message = smaller.rounded(X, shapes, 4)
+    assert_same_on_both(lambda X: smaller.rounded(X.detach(), shapes, 4), X)
+    assert_same_on_both(lambda message: smaller.unrounded(message, shapes), message)
+    there = on(DEVICE, message).counts[0]
+    assert torch.equal(
+        smaller.unpack_counts(smaller.pack_counts(there, 4), 41, 4), message.counts[0]
+    )
+    # An axis may point either way, and a number in the middle of two steps go to either.
+    axes, found = smaller.axes_of(X, 3), smaller.axes_of(X.to(DEVICE), 3)
+    assert {part.device.type for part in found} == {DEVICE}
+    torch.testing.assert_close(found.step.cpu(), axes.step, rtol=1e-4, atol=0)
+    here, there = axes.coordinates(X), on(DEVICE, axes).coordinates(X.to(DEVICE))
+    assert (here.int() - there.cpu().int()).abs().max() <= 1
+    assert_same_on_both(lambda axes, codes: axes.numbers(codes), axes, here)
+
+
+@pytest.mark.cuda
+def test_training_with_late_layers() -> None:
+    ppg = PPG(8, [(8, 4), (4, 1)], latent=6, rank=3)
+    assert_same_on_both(lambda late, *x: late(*x), seldom.Late(ppg, oldest=0), *some_clicks())
+    clicks, mask = (x.to(DEVICE) for x in some_clicks())
+    late = on(DEVICE, seldom.Late(ppg, oldest=4))
+    assert {part.device.type for layer in late(clicks, mask) for part in layer} == {DEVICE}
+    assert_same_on_both(seldom.later, mask)
+
+
+@pytest.mark.cuda
+def test_asking_seldom() -> None:
+    test = cut(small_data.interactions(6, clicks=(13, 20)), "last-10").test
+    there = test.to(DEVICE)
+    history, ids = seldom.by_click(test, test.history), torch.randint(1, 141, (10, 6, 5))
+    assert torch.equal(seldom.by_click(there, there.history).cpu(), history)
+    torch.manual_seed(0)
+    model = build("sasrec", "duet_no_swa", SPLIT.n_items)
+    assert_same_on_both(seldom.embeddings, model, history)
+    scores, embedding = seldom.scores_of_ages(model, history, ids), torch.randn(10, 6, 4)
+    found = seldom.scores_of_ages(on(DEVICE, model), history.to(DEVICE), ids.to(DEVICE))
+    torch.testing.assert_close(found.cpu(), scores, rtol=1e-4, atol=1e-4, equal_nan=True)
+    assert_same_on_both(lambda e: seldom.when_moved(e.detach(), 2.0), embedding)
+    asks = seldom.when_moved(embedding, 2.0)
+    assert_same_on_both(seldom.asked_at, asks)
+    for rule in (asks, seldom.every(3, 10, 6), seldom.at_random(0.3, 10, 6)):
+        right = seldom.held(scores, rule)
+        for anywhere in (rule, rule.to(DEVICE)):  # a rule that reads nothing is made on the CPU
+            assert torch.equal(seldom.held(scores.to(DEVICE), anywhere).cpu(), right)
+    path, user = embedding[0], torch.tensor([1, 1, 1, 2, 2, 2])
+    move = seldom.usual_move(path.to(DEVICE), user.to(DEVICE))
+    assert move == pytest.approx(seldom.usual_move(path, user), rel=1e-5)
+
+
 # ---- what DUET is held against
 
 
@@ -385,6 +447,9 @@ def test_the_rows_of_users_on_the_device() -> None:
     assert torch.equal(rows.history.cpu()[right.there], right.history[right.there])
     assert torch.equal(rows.ids[..., 0].cpu()[right.there], right.ids[..., 0][right.there])
     assert torch.equal(rows.there.cpu(), right.there)
+    few = rows_of(*own_sessions(split, 4, 0, until="test"), torch.tensor([3, 1], device=DEVICE), 4)
+    for got, every in zip(few, rows.of(torch.tensor([3, 1], device=DEVICE)), strict=True):
+        assert torch.equal(got, every)
     user = torch.arange(1, 31, device=DEVICE).view(-1, 1, 1).expand_as(rows.ids[..., 1:])
     assert not split.seen[user, rows.ids[..., 1:]][rows.there].any()
 

@@ -8,8 +8,8 @@ from exercises import CHAPTERS, checks, solution, stub
 EXERCISES = [(chapter, name) for chapter in CHAPTERS for name in checks(chapter)]
 
 
-def test_each_of_ten_chapters_has_four_exercises() -> None:
-    assert len(CHAPTERS) == 10
+def test_each_of_twelve_chapters_has_four_exercises() -> None:
+    assert len(CHAPTERS) == 12
     assert [chapter for chapter, _ in EXERCISES] == [each for each in CHAPTERS for _ in range(4)]
 
 

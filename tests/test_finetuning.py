@@ -26,6 +26,8 @@ from duetlib.finetuning import (
     mean_over_own,
     own_layers,
     own_rows,
+    own_sessions,
+    rows_of,
 )
 from duetlib.sessions import Negatives, Split, leave_last_out
 from duetlib.training import TrainConfig, full_ranks, sampled_candidates, score
@@ -137,6 +139,19 @@ def test_some_users_and_some_of_their_rows() -> None:
     some = rows.of(torch.tensor([5, 2]), slice(1, 3))
     for got, every in zip(some, rows, strict=True):
         assert torch.equal(got, torch.stack([every[5, 1:3], every[2, 1:3]]))
+
+
+@pytest.mark.parametrize("last", [None, 3])
+def test_rows_of_some_users_are_as_long_as_theirs_alone(last: int | None) -> None:
+    """So that a few users with short histories do not wait for the one who clicks most."""
+    sessions, ids = own_sessions(SPLIT, 4, seed=0, until="test")
+    every = own_rows(SPLIT, last, 4, seed=0, until="test")
+    few = every.there.sum(1).argsort()[:3]
+    rows = rows_of(sessions, ids, few, last)
+    n = int(every.there[few].sum(1).max())
+    assert rows.there.shape == (3, n)
+    for got, right in zip(rows, every.of(few, slice(0, n)), strict=True):
+        assert torch.equal(got[rows.there], right[rows.there])
 
 
 def test_nobody_trains_on_the_test_where_it_chooses_the_epoch() -> None:

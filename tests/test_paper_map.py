@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from duetlib.verdicts import VERDICTS, WORDS, counts
+
 ROOT = Path(__file__).resolve().parent.parent
 MAP = ROOT / "book" / "paper_map.md"
 NUMBERED = [
@@ -27,12 +29,12 @@ SECTIONS = (
     *("Section 4.1", "Section 4.2", "Section 4.3", "Section 5"),
     *("Appendix A.1", "Appendix A.2", "Appendix A.3", "Appendix A.4"),
 )
-STATUS = re.compile(r"done|partly: \S.+|not yet: chapters? (?:[6-9]|1[0-2])(?:(?:,| and) \d+)*")
-VERDICTS = (
+STATUS = re.compile(r"done|(?:partly|none): \S.+")
+VERDICTS_OF_THE_MAP = (
     *("Holds in part", "Holds", "Does not hold", "Undecided"),
     *("Not tested", "Not judged", "Definition", "Taken over"),
 )
-VERDICT = re.compile(rf"<br>\*({'|'.join(VERDICTS)})\b[^*]*[.]\*$")
+VERDICT = re.compile(rf"<br>\*({'|'.join(VERDICTS_OF_THE_MAP)})\b[^*]*[.]\*$")
 ROW = re.compile(r"^\| \*\*(?P<name>[^*]+)\*\* (?P<rest>.*) \|$")
 LINK = re.compile(r"\]\((?P<page>[\w-]+\.(?:ipynb|md))?(?:#(?P<anchor>[\w-]+))?\)")
 
@@ -84,13 +86,25 @@ def test_every_line_of_a_table_is_understood() -> None:
 def test_the_status_is_one_of_three(row: Row) -> None:
     assert STATUS.fullmatch(row.status), row.status
     has = [bool(row.book), bool(row.functions), bool(row.tests)]
-    assert has == [not row.status.startswith("not yet")] * 3
+    assert has == [not row.status.startswith("none")] * 3
 
 
 def test_each_claim_has_a_verdict_and_they_are_counted() -> None:
     found = Counter(VERDICT.search(row.says)[1] for row in ROWS if row.name.startswith("C"))  # type: ignore[index]
     counted = re.findall(r"^\| (\w[\w ]+) \| [^|*]+ \| (\d+) \|$", MAP.read_text(), re.MULTILINE)
     assert {name: int(n) for name, n in counted} == found
+
+
+def test_the_board_of_chapter_12_says_what_the_map_says() -> None:
+    sections: dict[str, dict[str, tuple[int, ...]]] = {}
+    for part in re.split(r"^### ", MAP.read_text(), flags=re.MULTILINE)[1:]:
+        of = sections.setdefault(part.split("\n")[0].split(":")[0], {})
+        for row in rows(part):
+            verdict = VERDICT.search(row.says)[1]  # type: ignore[index]
+            of[verdict] = (*of.get(verdict, ()), int(row.name[1:]))
+    assert sections == VERDICTS
+    assert tuple(WORDS) == tuple(counts()) and set(WORDS) == set(VERDICTS_OF_THE_MAP)
+    assert sum(counts().values()) == sum(row.name.startswith("C") for row in ROWS)
 
 
 def named(path: str) -> Any:
@@ -145,7 +159,7 @@ def test_links_lead_somewhere(page: str) -> None:
 # --- the checks themselves -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", ["", "nearly", "partly", "partly: ", "not yet", "not yet: soon"])
+@pytest.mark.parametrize("status", ["", "nearly", "partly", "partly: ", "none", "not yet: soon"])
 def test_another_status_is_refused(status: str) -> None:
     assert not STATUS.fullmatch(status)
 
