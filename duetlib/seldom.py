@@ -38,14 +38,19 @@ class Late(nn.Module):
         """`[B, L, D]` clicks and their `[B, L]` mask to the layers of each row."""
         if self.training:
             age = torch.randint(self.oldest + 1, mask.shape[:1], device=mask.device)  # [B]
-            mask = mask & (later(mask) >= age.minimum(mask.sum(1) - 1).unsqueeze(1))
+            mask = without_last(mask, age)
         layers: list[Layer] = self.source(clicks, mask)
         return layers
 
 
-def later(mask: Tensor) -> Tensor:
-    """`[B, L]` how many clicks come after each place of a history."""
-    return mask.sum(1, keepdim=True) - mask.cumsum(1)
+def without_last(mask: Tensor, age: Tensor) -> Tensor:
+    """`[B, L]` the mask of histories whose last clicks are hidden; one click is always left.
+
+    Args:
+        mask: `[B, L]`. age: `[B]` how many to hide in each.
+    """
+    after = mask.sum(1, keepdim=True) - mask.cumsum(1)  # [B, L] clicks that come later
+    return mask & (after >= age.minimum(mask.sum(1) - 1).unsqueeze(1))
 
 
 def by_click(sessions: Sessions, X: Tensor) -> Tensor:

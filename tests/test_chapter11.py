@@ -59,6 +59,7 @@ def kept(mask: Tensor, n: Tensor) -> Tensor:
 
 
 WRONG: list[tuple[str, str, Callable[..., Any]]] = [
+    ("counts", "zeros", lambda x, b: (x / x.abs().max() * (2 ** (b - 1) - 1)).round()),
     ("counts", "no_sign", lambda x, b: (x / x.max() * (2 ** (b - 1) - 1)).round()),
     ("counts", "one_more", lambda x, b: (x / x.abs().max() * 2 ** (b - 1)).round()),
     ("counts", "unsigned", lambda x, b: (x / x.abs().max() * (2**b - 1)).round()),

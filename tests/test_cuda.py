@@ -389,7 +389,7 @@ def test_training_with_late_layers() -> None:
     clicks, mask = (x.to(DEVICE) for x in some_clicks())
     late = on(DEVICE, seldom.Late(ppg, oldest=4))
     assert {part.device.type for layer in late(clicks, mask) for part in layer} == {DEVICE}
-    assert_same_on_both(seldom.later, mask)
+    assert_same_on_both(seldom.without_last, mask, torch.arange(len(mask)))
 
 
 @pytest.mark.cuda

@@ -134,7 +134,7 @@ def in_time(backbone: str, seed: int) -> Iterator[tuple[str, Row]]:
     def row(scores: Tensor) -> Row:
         return measured(scores.flatten(0, 1), user[: len(scores)].flatten())
 
-    yield "ages", {"kind": "base", **row(of_base[-LAST:])}
+    yield "ages", {"kind": "base", "whose": "own", **row(of_base[-LAST:])}
     yield "asks", {"kind": "base", **row(of_base)}
     with torch.enable_grad():
         late = late_model(backbone, seed, split)
@@ -142,9 +142,13 @@ def in_time(backbone: str, seed: int) -> Iterator[tuple[str, Row]]:
     for kind, model in (("usual", usual), ("late", late)):
         layers = [model.layers(h) for h in history]
         scores = seldom.scores_of_ages(model, history, ids, layers)
+        clicks = torch.arange(n_clicks - LAST, n_clicks)
         for age in range(n_clicks - LAST + 1):
-            clicks = torch.arange(n_clicks - LAST, n_clicks)
-            yield "ages", {"kind": kind, "age": age, **row(scores[clicks, clicks - age])}
+            said = {"kind": kind, "whose": "own", "age": age}
+            yield "ages", {**said, **row(scores[clicks, clicks - age])}
+        for whose, wrong in not_own(layers, model).items():
+            of_wrong = seldom.scores_of_ages(model, history, ids, wrong)[clicks, clicks]
+            yield "ages", {"kind": kind, "whose": whose, "age": 0, **row(of_wrong)}
         known = torch.cat([encode(model, h) for h in split.train.history.split(4096)])
         unit = seldom.usual_move(known, split.train.user)
         embedding = seldom.embeddings(model, history)
@@ -157,6 +161,16 @@ def in_time(backbone: str, seed: int) -> Iterator[tuple[str, Row]]:
             for rule, setting, asks in used:
                 said = {"rule": rule, "setting": setting, "asks": float(asks.float().mean())}
                 yield "asks", {"kind": kind, "bits": bits, **said, **row(held(of_ages, asks))}
+
+
+def not_own(layers: list[list[Layer]], model: UniversalMetaNetwork) -> dict[str, list[list[Layer]]]:
+    """At each click another user's fresh layers, and the mean of everybody's, for all users."""
+    shapes = model.backbone.shapes
+    own = [smaller.joined(of) for of in layers]  # [U, P] at each click
+    return {
+        "another's": [smaller.divided(X.roll(1, 0), shapes) for X in own],
+        "everybody's": [smaller.divided(X.mean(0).expand_as(X), shapes) for X in own],
+    }
 
 
 def rounded(layers: list[Layer], model: UniversalMetaNetwork) -> list[Layer]:

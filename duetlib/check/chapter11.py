@@ -20,7 +20,12 @@ def counts(answer: Callable[[Tensor, int], Tensor]) -> Verdict:
         return torch.stack([whole(x / (largest / top(bits))) for bits in every])
 
     top, size = lambda bits: 2 ** (bits - 1) - 1, x.abs().max()  # noqa: E731
+    right = by(torch.round, size, top)
     usual = {
+        "zeros": (
+            right * float("nan"),
+            "right, but for a neuron of zeros: its step is zero, and 0 / 0 is not a number",
+        ),
         "no_sign": (
             by(torch.round, x.max(), top),
             "you took the largest number; here it is the smallest that is largest in size",
@@ -44,11 +49,13 @@ def counts(answer: Callable[[Tensor, int], Tensor]) -> Verdict:
 
     def given() -> Tensor | None:
         found = [answer(x, bits) for bits in every]
-        return (
-            None if found[0] is None else torch.stack([torch.as_tensor(f).float() for f in found])
-        )
+        if found[0] is None:
+            return None
+        counts = torch.stack([torch.as_tensor(f).float() for f in found])
+        of_zeros = torch.as_tensor(answer(torch.zeros(3), 4)).float()
+        return of_zeros.mean() + counts if torch.equal(counts, right) else counts
 
-    return judge(given, by(torch.round, size, top), usual, praise, otherwise)
+    return judge(given, right, usual, praise, otherwise)
 
 
 def ages(answer: Callable[[list[bool]], list[int]]) -> Verdict:

@@ -91,6 +91,10 @@ def bytes_and_loss(loss: pd.DataFrame, whole: int, lowest: float) -> None:
         for level, dashes in ((0, "-"), (-1, "--")):
             ax.axhline(level, color=COLORS["grey"], lw=1.2, ls=dashes)
         ax.axvline(whole, color=COLORS["grey"], lw=1, ls=":")
+        place = (whole, 0.97 * lowest)
+        ax.annotate(
+            "whole", place, rotation=90, ha="right", va="bottom", color=COLORS["grey"], fontsize=10
+        )
         for kind, style in SMALLER.items():
             of = loss[(loss["backbone"] == backbone) & (loss["kind"] == kind)]
             of = of.sort_values("bytes")
@@ -100,7 +104,7 @@ def bytes_and_loss(loss: pd.DataFrame, whole: int, lowest: float) -> None:
             ax.plot(gone["bytes"], np.full(len(gone), 0.96 * lowest), **edge)
         ax.set(xscale="log", ylim=(lowest, 0.15), xlim=(3, 15_000))
         ax.set_xticks([10, 100, 1000], ["10", "100", "1,000"])
-        ax.set_yticks([0, -0.5, -1], ["nothing", "half", "all: base"])
+        ax.set_yticks([0, -0.5, -1], ["nothing", "half", "all of it"])
         ax.minorticks_off()
     panels["sasrec"].set_xlabel("bytes of a download")
     _legend(panels["sasrec"], 3)
@@ -131,10 +135,11 @@ def asks(table: pd.DataFrame, kind: str) -> None:
 
     Args:
         table: of `tables.against` the base, with `kind`, `rule` and `asks`; all of it sets the
-            scale. kind: of `TRAINED`.
+            upper end. kind: of `TRAINED`, the one that is drawn.
     """
     panels = _panels("AUC less the base's")
-    low, high = table["low"].min(), table["high"].max()
+    low, high = table["low"][table["kind"] == kind].min(), table["high"].max()
+    low = min(low, -0.1 * high)
     for backbone, ax in panels.items():
         ax.axhline(0, color=COLORS["grey"], lw=1.2, ls="--")
         for rule, style in RULES.items():
@@ -160,7 +165,9 @@ def moves(titles: Sequence[str], moved: Sequence[float], asked: Sequence[bool], 
     colors = [COLORS["blue"] if ask else COLORS["grey"] for ask in asked]
     ax.barh(places, moved, color=colors, height=0.62)
     ax.axvline(far, color=INK, lw=1.2, ls="--")
-    ax.set_yticks(places, [title if len(title) < 34 else title[:32] + "…" for title in titles])
+    names = [title.rpartition(" (")[0] or title for title in titles]  # without the year
+    ax.set_yticks(places, [name if len(name) < 32 else name[:30] + "…" for name in names])
+    ax.set_ylabel("clicked, from first to last")
     ax.invert_yaxis()
     for y, (distance, ask) in enumerate(zip(moved, asked, strict=True)):
         if ask:

@@ -16,7 +16,7 @@ FILLED = {
     "Does not hold": COLORS["orange"],
     "Undecided": COLORS["purple"],
 }
-MARKS = {"Does not hold": "x", "Undecided": "o"}
+MARKS = {"Holds": "*", "Does not hold": "x", "Undecided": "o"}
 OUTLINES = {
     "Not tested": ":",
     "Definition": "-",
@@ -41,7 +41,7 @@ def board(verdicts: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
             corner = (x - 0.43, y - 0.4)
             ax.add_patch(Rectangle(corner, 0.86, 0.8, fc=filled, ec=edge, ls=line, lw=1.3))
             if verdict in MARKS:  # told apart without colour, too
-                ax.plot(x + 0.3, y - 0.25, MARKS[verdict], ms=4, color="#fdfdfd")
+                ax.plot(x + 0.3, y - 0.25, MARKS[verdict], ms=4.5, color="#fdfdfd")
             color = "#fdfdfd" if verdict in FILLED else INK
             ax.text(x, y, str(claim), ha="center", va="center", fontsize=10, color=color)
     widest = max(sum(map(len, of.values())) for of in verdicts.values())
@@ -51,7 +51,7 @@ def board(verdicts: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
     ax.tick_params(length=0)
     for side in ax.spines.values():
         side.set_visible(False)
-    also = {"x": " (×)", "o": " (●)"}
+    also = {"*": " (★)", "x": " (×)", "o": " (●)"}
     marks = [
         Patch(fc=color, ec=color, label=name + also.get(MARKS.get(name, ""), ""))
         for name, color in FILLED.items()
