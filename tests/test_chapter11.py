@@ -75,6 +75,11 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
     ("hide", "one_row", lambda m, a: kept(m, (n_of(m) - a).min().expand(len(m)))),
     ("hide", "hidden", lambda m, a: m & ~kept(m, n_of(m) - a)),
     ("message_bytes", "no_bias", lambda s, b: math.ceil(sizes(s, 0)[0] * b / 8) + 2 * sizes(s)[1]),
+    (
+        "message_bytes",
+        "inputs",
+        lambda s, b: math.ceil(sizes(s)[0] * b / 8) + 2 * sum(i for i, _ in s),
+    ),
     ("message_bytes", "no_steps", lambda s, b: math.ceil(sizes(s)[0] * b / 8)),
     ("message_bytes", "bits", lambda s, b: sizes(s)[0] * b + 16 * sizes(s)[1]),
     ("message_bytes", "down", lambda s, b: sizes(s)[0] * b // 8 + 2 * sizes(s)[1]),

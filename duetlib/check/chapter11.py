@@ -139,6 +139,10 @@ def message_bytes(answer: Callable[[list[tuple[int, int]], int], int]) -> Verdic
             [-(-20 * bits // 8) + 2 * neurons for bits in every],
             "you forgot the biases: a layer has (N_in + 1) · N_out numbers",
         ),
+        "inputs": (
+            [-(-numbers * bits // 8) + 2 * 8 for bits in every],
+            "a step for each neuron, and a layer has N_out of them, not N_in",
+        ),
         "no_steps": (
             [-(-numbers * bits // 8) for bits in every],
             "these are the counts; each neuron's step takes two bytes more",
