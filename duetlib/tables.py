@@ -355,13 +355,14 @@ def against(rows: pd.DataFrame, than: pd.DataFrame, by: Sequence[str]) -> pd.Dat
             apart.
 
     Returns:
-        A row for each backbone and variant: `backbone`, those of `by`, those of `Difference`.
+        A row for each backbone and variant: `backbone`, those of `by`, those of `Difference`,
+        `verdict`.
     """
     groups = rows.groupby(["backbone", *by], sort=False, dropna=False)
     found = []
     for key, of in groups:
         other = than[than["backbone"] == of["backbone"].iloc[0]]
-        found.append(
-            dict(zip(["backbone", *by], key, strict=True)) | difference(of, other)._asdict()
-        )
+        less = difference(of, other)
+        names = dict(zip(["backbone", *by], key, strict=True))
+        found.append({**names, **less._asdict(), "verdict": less.verdict})
     return pd.DataFrame(found)

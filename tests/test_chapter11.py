@@ -121,6 +121,20 @@ def test_the_models_are_those_of_chapter_7(part: str, split: str) -> None:
         assert row.auc == pytest.approx(recorded, abs=1e-4)
 
 
+def test_a_variant_is_held_against_its_own_backbone_and_seed() -> None:
+    rows = tables.variants("beyond", "ages")
+    usual, base = rows[(rows.kind == "usual") & (rows.whose == "own")], rows[rows.kind == "base"]
+    found = tables.against(usual.sample(frac=1, random_state=0), base, ["age"])
+    assert len(found) == 3 * 6
+    of_base = base.set_index(["backbone", "seed"]).auc
+    for row in found.itertuples():
+        of = usual[(usual.backbone == row.backbone) & (usual.age == row.age)]
+        apart = [r.auc - of_base[r.backbone, r.seed] for r in of.itertuples()]
+        assert row.mean == pytest.approx(np.mean(apart)) and row.seeds == len(apart) == 5
+        signs = {"ahead": row.low > 0, "behind": row.high < 0}
+        assert signs.get(row.verdict, not any(signs.values()))
+
+
 def test_what_is_recorded_is_the_auc_and_shares_whose_mean_it_is() -> None:
     generator = torch.Generator().manual_seed(0)
     scores, user = torch.randn(12, 6, generator=generator), torch.tensor([3, 1, 2, 4] * 3)
