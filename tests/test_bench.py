@@ -64,7 +64,7 @@ def test_the_pieces_of_a_step_compute_what_the_loop_computes() -> None:
     torch.manual_seed(0)
     seen = []
 
-    def keep(variants: dict, rounds: int, least: float = 0) -> dict:
+    def keep(variants: dict, rounds: int, clock: bench.Clock) -> dict:
         seen.append({name: work() for name, work in variants.items()})
         return {name: [1.0] for name in variants}
 

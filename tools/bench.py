@@ -45,6 +45,7 @@ from duetlib.training import TrainConfig, Trainer
 from duetlib.umn import UniversalMetaNetwork, build
 
 Work = Callable[[], object]
+Clock = Callable[[Work, int], float]
 Row = dict[str, Any]
 
 SIZES = (1, 16, 64, 512, 4096)  # B
@@ -80,21 +81,24 @@ def cpu_seconds(work: Work, calls: int) -> float:
     return (time.process_time() - started) / calls
 
 
-def measure(variants: dict[str, Work], rounds: int, least: float = 0.002) -> dict[str, list[float]]:
-    """CPU seconds of each variant in each round; they take turns.
+def measure(
+    variants: dict[str, Work], rounds: int, least: float = 0.002, clock: Clock = cpu_seconds
+) -> dict[str, list[float]]:
+    """Seconds of each variant in each round; they take turns.
 
     Args:
         variants: what to time, by name. rounds: how often.
         least: short pieces of work are called several times in a row, to fill so many seconds.
+        clock: seconds of one call, from so many in a row.
     """
     calls = {}
     for name, work in variants.items():
         work()  # the first call sets things up
-        calls[name] = 1 + int(least / max(cpu_seconds(work, 1), 1e-7))
+        calls[name] = 1 + int(least / max(clock(work, 1), 1e-7))
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, work in variants.items():
-            times[name].append(cpu_seconds(work, calls[name]))
+            times[name].append(clock(work, calls[name]))
     return times
 
 
@@ -140,10 +144,12 @@ def both(computations: dict[str, Callable[[], Tensor]], leaves: Sequence[Tensor]
     ]
 
 
-def application(size: int, rounds: int) -> list[Row]:
+def application(
+    size: int, rounds: int, where: str = "cpu", clock: Clock = cpu_seconds
+) -> list[Row]:
     """Applying one generated D×D layer for each of B devices, in the three ways of `dynamic`."""
-    x, weight = torch.randn(size, 1, DIM), torch.randn(size, DIM, DIM)
-    leaves = [t.requires_grad_() for t in (x, weight, torch.randn(size, DIM))]
+    shapes = ((size, 1, DIM), (size, DIM, DIM), (size, DIM))
+    leaves = [torch.randn(shape, device=where, requires_grad=True) for shape in shapes]
 
     def one(linear: Linear) -> Callable[[], Tensor]:
         return lambda: linear(leaves[0], Layer(leaves[1], leaves[2]))
@@ -151,16 +157,18 @@ def application(size: int, rounds: int) -> list[Row]:
     computations = {name: one(linear) for name, linear in LINEAR.items()}
     rows = []
     for direction, works in both(computations, leaves):
-        times = measure(works, rounds)
+        times = measure(works, rounds, clock=clock)
         rows += rows_of(f"application, {direction}", size, times, "loop")
     return rows
 
 
-def generation_and_application(size: int, rounds: int) -> list[Row]:
+def generation_and_application(
+    size: int, rounds: int, where: str = "cpu", clock: Clock = cpu_seconds
+) -> list[Row]:
     """From B codes to B outputs: device by device, or generated at once and applied in one go."""
-    generator = PPG(DIM, [(DIM, DIM)], LATENT).generators[0]
-    e = torch.randn(size, LATENT).requires_grad_()
-    x = torch.randn(size, 1, DIM).requires_grad_()
+    generator = PPG(DIM, [(DIM, DIM)], LATENT).generators[0].to(where)
+    e = torch.randn(size, LATENT, device=where, requires_grad=True)
+    x = torch.randn(size, 1, DIM, device=where, requires_grad=True)
 
     def layer_by_layer() -> Tensor:
         rows = zip(e.split(1), x.split(1), strict=True)
@@ -173,7 +181,7 @@ def generation_and_application(size: int, rounds: int) -> list[Row]:
     computations |= {n: at_once(LINEAR[n]) for n in ("batched", "grouped")}
     rows = []
     for direction, works in both(computations, [e, x, *generator.parameters()]):
-        times = measure(works, rounds)
+        times = measure(works, rounds, clock=clock)
         rows += rows_of(f"generation and application, {direction}", size, times, "loop")
     return rows
 
@@ -219,11 +227,12 @@ class Step:
     """
 
     def __init__(self, backbone: str, method: str, split: Split, sessions: int, **ppg: Any):
-        self.model: UniversalMetaNetwork = build(backbone, method, split.n_items, **ppg)
+        where = split.seen.device
+        self.model: UniversalMetaNetwork = build(backbone, method, split.n_items, **ppg).to(where)
         config = TrainConfig(batch_size=sessions * 5)
         self.trainer = Trainer(self.model, split, config)
-        self.data, self.generator = split.train, torch.Generator().manual_seed(0)
-        self.index = torch.randperm(len(split.train))[:sessions]
+        self.data, self.generator = split.train, torch.Generator(where).manual_seed(0)
+        self.index = torch.randperm(len(split.train))[:sessions].to(where)
         self.batch = self.draw()
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:

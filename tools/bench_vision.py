@@ -19,9 +19,11 @@ from typing import Any
 
 import torch
 from bench import (
+    Clock,
     Row,
     Work,
     both,
+    cpu_seconds,
     machine,
     measure,
     peak_mb,
@@ -143,10 +145,12 @@ def shares(variant: str, rounds: int) -> list[Row]:
     ]
 
 
-def convolutions(size: int, rounds: int) -> list[Row]:
+def convolutions(
+    size: int, rounds: int, where: str = "cpu", clock: Clock = cpu_seconds
+) -> list[Row]:
     """The Small model's last 1×1 convolution, another for each of B devices, in three ways."""
-    x = torch.randn(size, FRAMES, 96, 2, 2).requires_grad_()  # what 64 pixels come to
-    kernel = torch.randn(size, 576, 96, 1, 1).requires_grad_()
+    shapes = ((size, FRAMES, 96, 2, 2), (size, 576, 96, 1, 1))  # what 64 pixels come to
+    x, kernel = (torch.randn(shape, device=where, requires_grad=True) for shape in shapes)
     computations = {
         "loop": lambda: conv_loop(x, kernel),
         "batched": lambda: conv_1x1(x, kernel),
@@ -154,7 +158,7 @@ def convolutions(size: int, rounds: int) -> list[Row]:
     }
     rows = []
     for direction, works in both(computations, [x, kernel]):
-        times = measure(works, rounds)
+        times = measure(works, rounds, clock=clock)
         rows += rows_of(f"convolution, {direction}", size, times, "loop")
     return rows
 
