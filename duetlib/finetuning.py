@@ -6,12 +6,13 @@ copies trains exactly as a loop over users would. Chapter 6.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.func import functional_call, grad, vjp, vmap
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from .controls import LayersOf
@@ -144,6 +145,22 @@ def own_layers(layers: Sequence[Layer]) -> LayersOf:
     ]
 
 
+class Unrolled(nn.GRU):
+    """A GRU of one layer, written out: `vmap` can batch these products, and not PyTorch's GRU."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """`[n, L, N_in]` to all states `[n, L, D]` and the last one, `[n, D]`."""
+        w_x, w_h, b_x, b_h = self.parameters()
+        given = F.linear(x, w_x, b_x).chunk(3, dim=-1)  # each [n, L, D]
+        h, states = torch.zeros_like(given[0][:, 0]), []
+        for r_x, z_x, n_x in zip(*(part.unbind(1) for part in given), strict=True):
+            r_h, z_h, n_h = F.linear(h, w_h, b_h).chunk(3, dim=-1)
+            new = torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
+            h = new + torch.sigmoid(z_x + z_h) * (h - new)
+            states.append(h)
+        return torch.stack(states, dim=1), h
+
+
 class Copies:
     """Whole copies of a model, one for each of some users, trained side by side.
 
@@ -152,7 +169,10 @@ class Copies:
     """
 
     def __init__(self, model: UniversalMetaNetwork, n_users: int, lr: float):
-        self.model = model
+        self.model = copy.deepcopy(model)
+        for part in self.model.modules():
+            if type(part) is nn.GRU:
+                part.__class__ = Unrolled  # the same parameters under the same names
         self.stacked = {
             name: value.detach().expand(n_users, *value.shape).clone()
             for name, value in model.named_parameters()
@@ -176,9 +196,7 @@ class Copies:
         """Logits `[U, n, C]` of `[U, n, L]` histories and `[U, n, C]` candidates."""
 
         def one(weights: dict[str, Tensor], history: Tensor, ids: Tensor) -> Tensor:
-            # vmap cannot batch a GRU; below vjp it is taken apart into products, which it can
-            call = lambda w: functional_call(self.model, w, (history, ids))  # noqa: E731
-            return vjp(call, weights)[0]
+            return functional_call(self.model, weights, (history, ids))
 
         return vmap(one)(self.stacked, history, ids)
 

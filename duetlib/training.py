@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from . import metrics
 from .controls import LayersOf
+from .graphs import Graphed
 from .ppg import ppg_loss
 from .sessions import Negatives, Sessions, Split, candidates, labels_like
 from .swa import StableWeightAdapter
@@ -254,9 +255,9 @@ class Trainer:
     ) -> None:
         trainable = [p for p in model.parameters() if p.requires_grad]
         config = self.config
-        fused = self.device.type in ("cpu", "cuda")
+        fused, cuda = self.device.type in ("cpu", "cuda"), self.device.type == "cuda"
         optimizer = torch.optim.Adam(
-            trainable, config.lr, weight_decay=config.weight_decay, fused=fused
+            trainable, config.lr, weight_decay=config.weight_decay, fused=fused, capturable=cuda
         )
 
         def step(history: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
@@ -267,7 +268,7 @@ class Trainer:
             return loss.detach()
 
         self.optimizers.append(optimizer)
-        self.steps.append(step)
+        self.steps.append(Graphed(step) if cuda else step)
 
     @property
     def epoch(self) -> int:

@@ -37,6 +37,7 @@ from duetlib.experiments import RunConfig, cut, provenance
 from duetlib.finetuning import (
     Copies,
     OwnRows,
+    Unrolled,
     finetune_all,
     finetune_dynamic,
     mean_over_own,
@@ -317,7 +318,7 @@ def test_an_epoch_of_training(method: str, scheme: Any, tmp_path: Path) -> None:
     trainer = Trainer(model, split, config, seed=0)
     trainer.run_epoch()
     loss = trainer.result.history[0]["loss"]
-    assert 0 < loss < 1
+    assert 0 < loss < 2
     moved = [name for name, value in model.state_dict().items() if not value.equal(before[name])]
     assert "items.weight" in moved
     assert {value.device.type for value in model.state_dict().values()} == {DEVICE}
@@ -451,7 +452,17 @@ def test_the_rows_of_users_on_the_device() -> None:
     for got, every in zip(few, rows.of(torch.tensor([3, 1], device=DEVICE)), strict=True):
         assert torch.equal(got, every)
     user = torch.arange(1, 31, device=DEVICE).view(-1, 1, 1).expand_as(rows.ids[..., 1:])
-    assert not split.seen[user, rows.ids[..., 1:]][rows.there].any()
+    known = split.seen.clone()
+    known[split.test.user, split.test.target] = False  # what comes later may be drawn
+    assert not known[user, rows.ids[..., 1:]][rows.there].any()
+
+
+@pytest.mark.cuda
+def test_a_gru_written_out() -> None:
+    torch.manual_seed(0)
+    assert_same_on_both(
+        lambda gru, x: gru(x), Unrolled(3, 4, batch_first=True), torch.randn(2, 5, 3)
+    )
 
 
 @pytest.mark.cuda
@@ -496,7 +507,7 @@ def test_with_the_last_ten_the_test_is_the_validation() -> None:
 def test_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DUET_CACHE", str(tmp_path))
     monkeypatch.setattr(
-        experiments, "load_movielens", lambda dataset, k_core: small_data.interactions()
+        experiments, "load_movielens", lambda *args, **kwargs: small_data.interactions()
     )
     config = RunConfig("ml-100k", "gru4rec", "duet", 0, train=SHORT)
     record = json.loads(json.dumps(experiments.run(config, DEVICE)))

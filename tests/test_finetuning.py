@@ -171,6 +171,16 @@ def test_the_mean_over_own_sessions_by_hand() -> None:
 # ---- the dynamic layers
 
 
+def test_a_gru_written_out_is_pytorchs() -> None:
+    torch.manual_seed(0)
+    gru, x = nn.GRU(3, 4, batch_first=True), torch.randn(2, 5, 3)
+    written = finetuning.Unrolled(3, 4, batch_first=True)
+    written.load_state_dict(gru.state_dict())
+    (states, last), (right, of_last) = written(x), gru(x)
+    torch.testing.assert_close(states, right)
+    torch.testing.assert_close(last, of_last[0])
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_dynamic_layers_of_all_users_equal_a_loop(backbone: str) -> None:
     model, ids = base(backbone).double(), sampled_candidates(SPLIT, "test")

@@ -32,9 +32,9 @@ from bench import (
     write_records,
 )
 from bench_vision import convolutions
-from graphed import Graphed
 
 from duetlib.experiments import provenance, results_dir
+from duetlib.graphs import WARM, Graphed
 from duetlib.umn import build
 
 SESSIONS = (102, 512, 2048)  # with 5 candidates each: Table 5's batch, and larger ones
@@ -75,14 +75,13 @@ def training(backbone: str, sessions: int, rounds: int) -> list[Row]:
     split = random_split().to("cuda")
     works: dict[str, Work] = {}
     for name, method in TRAINED.items():
-        works[name] = Step(backbone, method, split, sessions).whole
-        one = Step(backbone, method, split, sessions)
-        for group in one.trainer.optimizers[0].param_groups:
-            group["capturable"] = True
-        one.trainer.steps[0] = Graphed(one.trainer.steps[0])
-        for _ in range(5):
+        one, plain = (Step(backbone, method, split, sessions) for _ in range(2))
+        recorded = plain.trainer.steps[0]
+        assert isinstance(recorded, Graphed)
+        plain.trainer.steps[0] = recorded.step
+        for _ in range(WARM + 1):
             one.whole()
-        works[f"{name}, one graph"] = one.whole
+        works |= {name: plain.whole, f"{name}, one graph": one.whole}
     times = measure(works, rounds, clock=gpu_seconds)
     return [
         {
