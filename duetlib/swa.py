@@ -139,4 +139,7 @@ def fold_adapters(ppg: nn.Module) -> nn.Module:
     for name, g in list(generators.named_children()):
         if isinstance(g, StableWeightAdapter):
             setattr(generators, name, g.fold())
+    for part in folded.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()  # cuDNN wants a copy's weights in one piece
     return folded

@@ -215,7 +215,29 @@ def test_figures_show_the_records() -> None:
     assert list(bottom.get_ydata()) == list(first["peak_mb"])
     speed.against_the_loop(table[table["part"].str.contains("application")])
     speed.beside(beside)
+    gpu = speed.records("bench_gpu")
+    steps = speed.part(gpu, "training")
+    speed.steps_on_gpu(steps)
+    shown = sorted(y for ax in plt.gcf().axes for line in ax.lines for y in line.get_ydata())
+    assert shown == sorted(steps[steps["variant"].str.match("base|DUET, N_p = 5")]["ms"])
+    speed.devices_on_gpu(gpu)
+    flat = plt.gcf().axes[0].lines[1].get_ydata()
+    made = speed.part(gpu, "generating")
+    sasrec = made[(made["backbone"] == "sasrec") & (made["variant"] == "cuda")]
+    assert list(flat) == list(sasrec.sort_values("B")["ms"])
     plt.close("all")
+
+
+def test_rows_on_a_gpu_beside_a_thread_by_hand() -> None:
+    names = list(speed.METHODS)
+    gpu = [
+        {"variant": n + end, "rows_per_second": 1000.0 * k}
+        for k, (n, end) in enumerate(((n, end) for n in names for end in ("", ", one graph")), 1)
+    ]
+    thread = [{"variant": n, "rows_per_cpu_second": 500.0} for n in names]
+    one, two = (pd.DataFrame(rows).assign(backbone="din") for rows in (gpu, thread))
+    found = speed.rows_on_gpu(one, two)
+    assert found.loc[("din", names[1])].tolist() == [0.5, 3.0, 4.0]
 
 
 def test_verdicts_say_ahead_level_or_behind() -> None:

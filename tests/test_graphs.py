@@ -9,6 +9,7 @@ import pytest
 import test_cuda
 import torch
 
+from duetlib import graphs
 from duetlib.graphs import Graphed
 from duetlib.training import Trainer
 from duetlib.umn import build
@@ -56,3 +57,32 @@ def test_two_epochs_end_where_they_end_without_graphs(
 
 def test_without_a_gpu_there_is_no_graph() -> None:
     assert not any(isinstance(step, Graphed) for step in trainer_of("din", "duet", "cpu").steps)
+
+
+def test_what_is_recorded_is_replayed_on_every_later_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: a stand-in for the graph that does again what was recorded."""
+    seen: list[list[float]] = []
+
+    def step(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch.tolist())
+        return batch.sum()
+
+    class Again:
+        def __init__(self, graphed: Graphed):
+            self.graphed = graphed
+
+        def replay(self) -> None:
+            self.graphed.loss.copy_(step(*self.graphed.batch))
+
+    def record(self: Graphed, batch: tuple[torch.Tensor, ...]) -> None:
+        self.batch, self.graph = [part.clone() for part in batch], Again(self)  # type: ignore[assignment]
+
+    monkeypatch.setattr(Graphed, "_warm_up", lambda self, batch: self.step(*batch))
+    monkeypatch.setattr(Graphed, "_record", record)
+    graphed = Graphed(step)
+    batches = [torch.tensor([k, k + 1.0]) for k in range(6)] + [torch.tensor([9.0])]
+    losses = [float(graphed(batch)) for batch in batches]
+    assert losses == [float(batch.sum()) for batch in batches]
+    assert seen == [batch.tolist() for batch in batches]
+    assert graphed.calls == graphs.WARM + 1
+    assert torch.equal(batches[3], torch.tensor([3.0, 4.0]))  # a caller's batch stays as it was

@@ -68,12 +68,15 @@ def part(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def where(table: pd.DataFrame) -> str:
-    """When and on what the records were made, and how busy the machine was."""
+    """When and on what the records were made, and how busy the machine was, if that was noted."""
     first = table.iloc[0]
-    return (
-        f"{first['date']}, {first['machine']} CPUs, PyTorch {first['torch']}, "
-        f"{first['threads']} thread, load {table['load'].min():.1f} to {table['load'].max():.1f}"
-    )
+    on = f"{first['date']}, {first['machine']} CPUs"
+    if not first["device"].startswith("cpu"):
+        on += f", {first['device']}"
+    said = f"{on}, PyTorch {first['torch']}, {first['threads']} thread"
+    if "load" in table:
+        said += f", load {table['load'].min():.1f} to {table['load'].max():.1f}"
+    return said
 
 
 def _rows_of_backbones(ax: Axes, step: float, per: int) -> dict[str, float]:
@@ -201,6 +204,90 @@ def against_the_loop(table: pd.DataFrame) -> None:
     axes[0].set_ylabel("times faster than the loop")
     handles, labels = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=2)
+
+
+def steps_on_gpu(table: pd.DataFrame) -> None:
+    """Milliseconds of a training step over the rows of a batch: kernel by kernel, and as one graph.
+
+    Args:
+        table: records of the parts `training, ...` of the benchmark `bench_gpu`.
+    """
+    _, axes = plt.subplots(1, 3, figsize=(7, 3.9), sharey=True)
+    for ax, (backbone, name) in zip(axes, BACKBONE_NAMES.items(), strict=True):
+        for method in ("base", "DUET, N_p = 5"):
+            marker, color = METHODS[method]
+            for ending, line in (("", "--"), (", one graph", "-")):
+                found = table[table["backbone"] == backbone]
+                found = found[found["variant"] == method + ending].sort_values("B")
+                label = method.replace("N_p", "$N_p$") + (ending or ", kernel by kernel")
+                look = {"marker": marker, "ls": line, "color": COLORS[color], "ms": 6}
+                fill = COLORS[color] if ending else "white"
+                ax.loglog(5 * found["B"], found["ms"], label=label, mfc=fill, **look)
+        rows = sorted(5 * table["B"].unique())
+        ax.set_xticks(rows, [f"{n:,}" for n in rows], fontsize=8)
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.margins(x=0.12)
+        ax.set_title(name, fontsize=11)
+    ticks = (0.5, 1, 2, 5, 10)
+    axes[0].set_yticks(ticks, [f"{t:g}" for t in ticks])
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
+    axes[0].set_ylabel("milliseconds a step")
+    axes[1].set_xlabel("rows in the batch")
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=2)
+
+
+def rows_on_gpu(gpu: pd.DataFrame, thread: pd.DataFrame) -> pd.DataFrame:
+    """Thousand training rows a second: one CPU thread, and a GPU in its two ways.
+
+    Args:
+        gpu, thread: records of one size of batch of the parts `training, ...`, of the benchmarks
+            `bench_gpu` and `bench`.
+
+    Returns:
+        A row for each backbone and method.
+    """
+    rows = gpu.pivot(index="backbone", columns="variant", values="rows_per_second") / 1000
+    of_thread = thread.pivot(index="backbone", columns="variant", values="rows_per_cpu_second")
+    ways = {
+        "one CPU thread": of_thread[[*METHODS]] / 1000,
+        "GPU, kernel by kernel": rows[[*METHODS]],
+        "GPU, one graph": rows[[f"{m}, one graph" for m in METHODS]].set_axis([*METHODS], axis=1),
+    }
+    return pd.DataFrame({way: table.stack() for way, table in ways.items()})
+
+
+def devices_on_gpu(table: pd.DataFrame) -> None:
+    """Milliseconds over B: writing both layers of SASRec, and training what applies one layer.
+
+    Args:
+        table: records of the benchmark `bench_gpu`.
+    """
+    _, (write, use) = plt.subplots(1, 2, figsize=(7, 3.9), sharey=True)
+    made = part(table, "generating")
+    made = made[made["backbone"] == "sasrec"]
+    applied = part(table, "application, forward+backward")
+    lines = (
+        (write, made, "cpu", "one CPU thread", "s--", "grey"),
+        (write, made, "cuda", "GPU", "D-", "blue"),
+        (use, applied, "loop", "loop", "s--", "grey"),
+        (use, applied, "grouped", "grouped convolution", "^-.", "orange"),
+        (use, applied, "batched", "batched product", "D-", "blue"),
+    )
+    for ax, records_of, variant, label, look, color in lines:
+        found = records_of[records_of["variant"] == variant].sort_values("B")
+        ax.loglog(found["B"], found["ms"], look, color=COLORS[color], ms=5, label=label)
+    for ax, title in ((write, "writing two layers"), (use, "applying one, and backward")):
+        ax.set_title(title, fontsize=11)
+        sizes = sorted(applied["B"].unique())
+        ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel("devices in the batch, B")
+        ax.legend(loc="upper left", fontsize=9)
+    ticks = (0.5, 1, 10, 100)
+    write.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    write.yaxis.set_minor_formatter(NullFormatter())
+    write.set_ylabel("milliseconds")
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
