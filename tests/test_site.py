@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,7 @@ from site_checks import (
 )
 
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 # --- without a browser -----------------------------------------------------------------------
@@ -83,6 +85,12 @@ def test_each_page_describes_itself(html: Path) -> None:
         (described,) = re.findall(r'<meta name="description" content="([^"]+)">', text)
         (shared,) = re.findall(r'<meta property="og:description" content="([^"]+)">', text)
         assert 60 < len(described) <= 230 and shared == described, name
+        (canonical,) = re.findall(r'<link rel="canonical" href="([^"]+)"', text)
+        (address,) = re.findall(r'<meta property="og:url" content="([^"]+)">', text)
+        (card,) = re.findall(r'<meta property="og:image" content="([^"]+)">', text)
+        home = PROJECT["urls"]["Documentation"] + "/"
+        assert canonical == address == f"{home}{name}.html", name
+        assert card.startswith(home) and (html / card.removeprefix(home)).is_file(), name
 
 
 @pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)

@@ -63,6 +63,9 @@ def describe(app: Sphinx, page: str, template: str, context: Any, tree: Any) -> 
         'property="og:title"': re.sub("<[^>]+>", "", title),
         'property="og:description"': first,
         'property="og:type"': "article",
+        'property="og:url"': context["pageurl"],
+        'property="og:image"': f"{app.config.html_baseurl}_static/card.png",
+        'name="twitter:card"': "summary_large_image",
     }
     context["metatags"] = context.get("metatags", "") + "".join(
         f'<meta {name} content="{escape(unescape(text))}">\n' for name, text in said.items()
@@ -113,10 +116,17 @@ def plain_sources(app: Sphinx, error: Exception | None) -> None:
             shutil.copyfile(source, page)
 
 
+def pages_address(repository: str) -> str:
+    """Where GitHub Pages shows a repository: what a page gives as its one true address."""
+    owner, name = repository.rstrip("/").rsplit("/", 2)[1:]
+    return f"https://{owner}.github.io/{name}/"
+
+
 def setup(app: Sphinx) -> dict[str, bool | str]:
     """Register all of the above, after the theme's own handlers."""
     source_address.options = app.config.html_theme_options  # type: ignore[attr-defined]
     app.config.linkcode_resolve = source_address
+    app.config.html_baseurl = pages_address(app.config.html_theme_options["repository_url"])
     app.connect("build-finished", accessible)
     app.connect("html-page-context", load_nothing_from_elsewhere, priority=999)
     app.connect("html-page-context", no_edit_link_to_generated_pages, priority=999)
