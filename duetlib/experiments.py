@@ -383,7 +383,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.device == "cpu":
         torch.set_num_threads(1)  # several processes of one thread each are faster than threads
-    torch.backends.cudnn.allow_tf32 = False  # or recurrent layers on a GPU round to 10 bits
+    torch.backends.cudnn.allow_tf32 = False  # on a GPU, GRUs and convolutions in full float32
     path = results_dir() / f"{args.dataset}.jsonl"
     shard, shards = (int(number) for number in args.shard.split("/"))
     if not 0 <= shard < shards:

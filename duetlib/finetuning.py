@@ -146,7 +146,10 @@ def own_layers(layers: Sequence[Layer]) -> LayersOf:
 
 
 class Unrolled(nn.GRU):
-    """A GRU of one layer, written out: `vmap` can batch these products, and not PyTorch's GRU."""
+    """A GRU of one layer, written out: `vmap` can batch these products, and not PyTorch's GRU.
+
+    Batch first and with biases, as our backbones have it.
+    """
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """`[n, L, N_in]` to all states `[n, L, D]` and the last one, `[n, D]`."""
@@ -171,7 +174,7 @@ class Copies:
     def __init__(self, model: UniversalMetaNetwork, n_users: int, lr: float):
         self.model = copy.deepcopy(model)
         for part in self.model.modules():
-            if type(part) is nn.GRU:
+            if type(part) is nn.GRU and part.num_layers == 1 and part.bias and part.batch_first:
                 part.__class__ = Unrolled  # the same parameters under the same names
         self.stacked = {
             name: value.detach().expand(n_users, *value.shape).clone()

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from . import metrics
 from .controls import LayersOf
-from .graphs import Graphed
+from .graphs import CapturedStep
 from .ppg import ppg_loss
 from .sessions import Negatives, Sessions, Split, candidates, labels_like
 from .swa import StableWeightAdapter
@@ -255,7 +255,8 @@ class Trainer:
     ) -> None:
         trainable = [p for p in model.parameters() if p.requires_grad]
         config = self.config
-        fused, cuda = self.device.type in ("cpu", "cuda"), self.device.type == "cuda"
+        cuda = self.device.type == "cuda"
+        fused = cuda or self.device.type == "cpu"
         optimizer = torch.optim.Adam(
             trainable, config.lr, weight_decay=config.weight_decay, fused=fused, capturable=cuda
         )
@@ -268,7 +269,7 @@ class Trainer:
             return loss.detach()
 
         self.optimizers.append(optimizer)
-        self.steps.append(Graphed(step) if cuda else step)
+        self.steps.append(CapturedStep(step) if cuda else step)
 
     @property
     def epoch(self) -> int:
@@ -368,6 +369,9 @@ class Trainer:
                 if int(which) == o:
                     state.setdefault(int(i), {})[name] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        for step in self.steps:
+            if isinstance(step, CapturedStep):
+                step.forget()  # the optimiser's tensors are others now
         self.result = Result(**json.loads(metadata["result"]))
 
 
@@ -433,6 +437,7 @@ def code_hash() -> str:
         "umn",
         "metrics",
         "training",
+        "graphs",
     )
     files = [Path(__file__).with_name(f"{name}.py") for name in names]
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
@@ -468,6 +473,8 @@ def trained(
     config = config or TrainConfig()
     settings = [backbone, method, asdict(config), seed, sorted(ppg.items()), split_hash(split)]
     settings += [split.seen.device.type, code_hash(), torch.__version__]
+    if split.seen.device.type == "cuda":
+        settings.append(torch.backends.cudnn.allow_tf32)  # it rounds a recurrent layer's products
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     path = cache_dir() / f"{backbone}-{method}-{key}.safetensors"
     torch.manual_seed(seed)

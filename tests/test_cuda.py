@@ -85,14 +85,15 @@ from duetlib.umn import METHODS, OrdinaryLayers, build
 
 DEVICE = "cuda"
 MODULES = (
-    "backbones controls dynamic finetuning hypernetwork metrics notebook ppg seldom sessions "
-    "smaller swa tiny training umn"
+    "backbones controls dynamic finetuning graphs hypernetwork metrics notebook ppg seldom "
+    "sessions smaller swa tiny training umn"
 )
 # These work on shapes, names and settings, and know no device; models are made by `build`.
 NO_DEVICE = (
     "DIN DINConcat SASRec GRU4Rec AttentionBlock Backbone UniversalMetaNetwork block_grid "
     "wide_as_duet n_generated payload_bytes count_parameters leave_last_out Sessions Split Result "
-    "Evaluation progress cache_dir code_hash Rounded Axes neurons rounded_bytes"
+    "Evaluation progress cache_dir code_hash Rounded Axes neurons rounded_bytes "
+    "Capture CapturedStep"  # these two have a file of their own, test_graphs.py
 )
 SPLIT = small_data.split()
 SHORT = TrainConfig(lr=0.01, batch_size=128, max_epochs=2, patience=2)

@@ -6,6 +6,7 @@ nothing is rounded to TF32. Records go to `results/bench_gpu.jsonl`, in place of
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -34,7 +35,7 @@ from bench import (
 from bench_vision import convolutions
 
 from duetlib.experiments import provenance, results_dir
-from duetlib.graphs import WARM, Graphed
+from duetlib.graphs import WARM, CapturedStep
 from duetlib.umn import build
 
 SESSIONS = (102, 512, 2048)  # with 5 candidates each: Table 5's batch, and larger ones
@@ -53,7 +54,10 @@ def gpu_seconds(work: Work, calls: int) -> float:
 
 
 def generating(backbone: str, size: int, rounds: int) -> list[Row]:
-    """All dynamic layers of B devices from their clicks, on the device and on one thread beside."""
+    """All dynamic layers of B devices from their clicks: the GPU, and one thread of its host.
+
+    The adapters are not folded.
+    """
     rows = []
     for where, clock in (("cuda", gpu_seconds), ("cpu", cpu_seconds)):
         torch.manual_seed(0)
@@ -71,14 +75,14 @@ def generating(backbone: str, size: int, rounds: int) -> list[Row]:
 
 
 def training(backbone: str, sessions: int, rounds: int) -> list[Row]:
-    """Training steps: kernel by kernel, and as one graph."""
+    """Training steps: eager, kernel by kernel, and captured as one graph."""
     split = random_split().to("cuda")
     works: dict[str, Work] = {}
     for name, method in TRAINED.items():
         one, plain = (Step(backbone, method, split, sessions) for _ in range(2))
-        recorded = plain.trainer.steps[0]
-        assert isinstance(recorded, Graphed)
-        plain.trainer.steps[0] = recorded.step
+        captured = plain.trainer.steps[0]
+        assert isinstance(captured, CapturedStep)
+        plain.trainer.steps[0] = captured.step
         for _ in range(WARM + 1):
             one.whole()
         works |= {name: plain.whole, f"{name}, one graph": one.whole}
@@ -117,7 +121,7 @@ def main(
     rows: list[Row] = []
 
     def keep(some: list[Row]) -> None:
-        rows.extend({**row, **where} for row in some)
+        rows.extend({**row, "load": round(os.getloadavg()[0], 2), **where} for row in some)
         write_records(path, rows)
 
     for backbone in BACKBONES:

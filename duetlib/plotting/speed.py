@@ -207,7 +207,7 @@ def against_the_loop(table: pd.DataFrame) -> None:
 
 
 def steps_on_gpu(table: pd.DataFrame) -> None:
-    """Milliseconds of a training step over the rows of a batch: kernel by kernel, and as one graph.
+    """Milliseconds of a training step over the rows of a batch: eager, and captured as a graph.
 
     Args:
         table: records of the parts `training, ...` of the benchmark `bench_gpu`.
@@ -219,7 +219,7 @@ def steps_on_gpu(table: pd.DataFrame) -> None:
             for ending, line in (("", "--"), (", one graph", "-")):
                 found = table[table["backbone"] == backbone]
                 found = found[found["variant"] == method + ending].sort_values("B")
-                label = method.replace("N_p", "$N_p$") + (ending or ", kernel by kernel")
+                label = method.replace("N_p", "$N_p$") + (", captured" if ending else ", eager")
                 look = {"marker": marker, "ls": line, "color": COLORS[color], "ms": 6}
                 fill = COLORS[color] if ending else "white"
                 ax.loglog(5 * found["B"], found["ms"], label=label, mfc=fill, **look)
@@ -251,8 +251,8 @@ def rows_on_gpu(gpu: pd.DataFrame, thread: pd.DataFrame) -> pd.DataFrame:
     of_thread = thread.pivot(index="backbone", columns="variant", values="rows_per_cpu_second")
     ways = {
         "one CPU thread": of_thread[[*METHODS]] / 1000,
-        "GPU, kernel by kernel": rows[[*METHODS]],
-        "GPU, one graph": rows[[f"{m}, one graph" for m in METHODS]].set_axis([*METHODS], axis=1),
+        "GPU, eager": rows[[*METHODS]],
+        "GPU, captured": rows[[f"{m}, one graph" for m in METHODS]].set_axis([*METHODS], axis=1),
     }
     return pd.DataFrame({way: table.stack() for way, table in ways.items()})
 
