@@ -70,7 +70,7 @@ def part(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def where(table: pd.DataFrame) -> str:
     """When and on what the records were made, and how busy the machine was, if that was noted."""
     first = table.iloc[0]
-    on = f"{first['date']}, {first['machine']} CPUs"
+    on = f"{first['date']}, {first['machine'].replace('(R)', '')} CPUs"
     if not first["device"].startswith("cpu"):
         on += f", {first['device']}"
     said = f"{on}, PyTorch {first['torch']}, {first['threads']} thread"
