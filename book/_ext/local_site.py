@@ -64,8 +64,6 @@ def describe(app: Sphinx, page: str, template: str, context: Any, tree: Any) -> 
         'property="og:description"': first,
         'property="og:type"': "article",
         'property="og:url"': context["pageurl"],
-        'property="og:image"': f"{app.config.html_baseurl}_static/card.png",
-        'name="twitter:card"': "summary_large_image",
     }
     context["metatags"] = context.get("metatags", "") + "".join(
         f'<meta {name} content="{escape(unescape(text))}">\n' for name, text in said.items()
