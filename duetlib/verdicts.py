@@ -54,8 +54,8 @@ VERDICTS: dict[str, dict[str, tuple[int, ...]]] = {
     },
     "Section 4.2": {
         "Holds in part": (46, 47, 48, 51, 56),
-        "Undecided": (49, 55),
-        "Does not hold": (50, 53),
+        "Undecided": (49, 53, 55),
+        "Does not hold": (50,),
         "Not tested": (52,),
         "Taken over": (54,),
     },
