@@ -43,10 +43,10 @@ VERDICTS: dict[str, dict[str, tuple[int, ...]]] = {
         "Holds in part": (33,),
     },
     "Section 3.3.3": {
-        "Does not hold": (34, 36),
+        "Does not hold": (36,),
         "Not tested": (35,),
         "Definition": (37,),
-        "Undecided": (38,),
+        "Undecided": (34, 38),
     },
     "Section 4.1": {
         "Definition": (39, 41, 42, 43, 44, 45),
