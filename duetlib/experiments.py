@@ -347,7 +347,10 @@ def grid_1m(seeds: Sequence[int]) -> list[RunConfig]:
             base = RunConfig("ml-1m", backbone, "base", seed, train=until_it_stops)
             for method in ("base", "finetune", "finetune_dynamic"):
                 runs.append(replace(base, method=method))
-            for method in ("duet_no_swa", "duet", "bias_only", "hypernetwork"):
+            methods = ["duet_no_swa", "duet", "bias_only", "hypernetwork"]
+            if backbone == "din":  # it ignores order, so its gain may be one of reading alone
+                methods.append("neck_as_input")
+            for method in methods:
                 runs.append(replace(base, method=method, train=short))
     return runs
 

@@ -242,11 +242,11 @@ def test_the_larger_grid_is_short_but_for_the_bases() -> None:
     methods = "base finetune finetune_dynamic hypernetwork duet_no_swa duet bias_only".split()
     assert {(r.backbone, r.method, r.seed) for r in runs} == {
         (b, m, s) for b in ("sasrec", "din", "gru4rec") for m in methods for s in range(3)
-    }
+    } | {("din", "neck_as_input", s) for s in range(3)}
     assert {r.train.patience for r in runs} == {2}
     for run in runs:
         assert run.train.max_epochs == (40 if run.trains.method == "base" else 8)
-    assert [r.seed for r in grid("ml-1m", [7])] == [7] * 21
+    assert [r.seed for r in grid("ml-1m", [7])] == [7] * 22
 
 
 @pytest.mark.parametrize("dataset", ["ml-100k", "ml-1m"])
