@@ -1,0 +1,66 @@
+"""Arguments that are wrong are said to be: at once, with the name, the value and what is allowed.
+
+Each check takes what the caller was given by name, so that a message names it as the caller does:
+``whole(1, batch_size=batch_size, patience=patience)``.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection
+from typing import Any
+
+
+def refuse(name: str, value: Any, allowed: str) -> ValueError:
+    """The error for one argument: what it is called, what was given, what is allowed."""
+    return ValueError(f"{name} is {value!r}: it must be {allowed}")
+
+
+def whole(least: int = 0, most: int | None = None, **given: Any) -> None:
+    """Refuse what is no whole number from `least` to `most` (with no end where that is None).
+
+    Raises ValueError for the first of the named values that is none; True is not a number here.
+    """
+    allowed = f"a whole number, {least} or more"
+    if most is not None:
+        allowed = f"a whole number from {least} to {most}"
+    for name, value in given.items():
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise refuse(name, value, allowed) from None
+        if isinstance(value, bool) or number < least or (most is not None and number > most):
+            raise refuse(name, value, allowed)
+
+
+def number(
+    least: float = 0.0, most: float = math.inf, *, above: bool = False, **given: Any
+) -> None:
+    """Refuse what is no finite number from `least` to `most`; with `above`, `least` itself too.
+
+    Raises ValueError for the first of the named values that is none; True is not a number here.
+    """
+    allowed = f"a number {'above' if above else 'from'} {least:g}"
+    if most < math.inf:
+        allowed += f" to {most:g}"
+    elif not above:
+        allowed = f"a number, {least:g} or more"
+    for name, value in given.items():
+        try:
+            real = float(value) if not isinstance(value, bool | str) else math.nan
+        except (TypeError, ValueError, OverflowError):
+            real = math.nan
+        # a comparison with nan is false
+        if not (least < real if above else least <= real) or not real <= most or math.isinf(real):
+            raise refuse(name, value, allowed)
+
+
+def one_of(choices: Collection[Any], **given: Any) -> None:
+    """Refuse what is not among `choices`.
+
+    Raises ValueError for the first of the named values that is none of them.
+    """
+    for name, value in given.items():
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            raise refuse(name, value, "one of " + ", ".join(map(repr, choices)))
