@@ -15,7 +15,6 @@ import gc
 import hmac
 import json
 import logging
-import os
 import threading
 import time
 from collections import Counter
@@ -35,6 +34,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import safe_open
 from starlette.requests import ClientDisconnect
 from torch import Tensor
+
+from data_prep.places import named
 
 from .batching import Batcher
 from .generator import Generator
@@ -273,7 +274,7 @@ def running(app: FastAPI, port: int = 0) -> Iterator[str]:
 
 def default_folder() -> Path:
     """Where `export` writes and the service reads: `DUET_SERVED`, or the user's cache folder."""
-    return Path(os.environ.get("DUET_SERVED") or Path(pooch.os_cache("duet-by-hand")) / "served")
+    return named("DUET_SERVED") or Path(pooch.os_cache("duet-by-hand")) / "served"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

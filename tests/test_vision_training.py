@@ -291,6 +291,26 @@ def test_a_trained_model_is_read_again(tmp_path: Path, monkeypatch: pytest.Monke
             trained(SMALL, "base", split, **{"config": TINY, "seed": 3, **other})  # type: ignore
 
 
+def test_what_is_damaged_or_cannot_be_kept_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, file = few(), tmp_path / "run.unfinished"
+    monkeypatch.setenv("DUET_CACHE", str(tmp_path))
+    _, result = trained(SMALL, "base", split, TINY, seed=3)
+    (model,) = tmp_path.iterdir()
+    for damaged in (model.read_bytes()[:-1], b""):
+        model.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=rf"{model.name} is damaged .*made anew"):
+            assert trained(SMALL, "base", split, TINY, seed=3)[1].history == result.history
+    monkeypatch.setattr(vision_training, "SAVE_EVERY", 0.0)
+    file.write_bytes(b"cut")
+    with pytest.warns(UserWarning, match=r"run.unfinished is damaged .*made anew"):
+        vision_training.train(build(SMALL, "base"), split, TINY, checkpoint=file)
+    monkeypatch.setenv("DUET_CACHE", str(model))  # a file in the folder's place
+    with pytest.warns(UserWarning, match=rf"{model} cannot be written to .*Set DUET_CACHE"):
+        assert trained(SMALL, "base", split, TINY, seed=3)[1].history == result.history
+
+
 @pytest.mark.parametrize("method", ["base", "duet_no_swa"])
 def test_a_model_can_learn_some_videos_by_heart(method: str) -> None:
     """Who names each class as often as it comes has a loss of 1.66."""
