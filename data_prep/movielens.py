@@ -265,7 +265,7 @@ def parse_items(data: bytes, name: str, genre_names: tuple[str, ...]) -> dict[in
     """
     encoding, heading, read = _ITEM_FILES[name]
     place = {genre: number for number, genre in enumerate(genre_names)}
-    films = {}
+    films: dict[int, Film] = {}
     lines = data.removesuffix(b"\n").split(b"\n")
     for number, line in enumerate(lines[heading:], start=heading + 1):
         try:

@@ -6,8 +6,8 @@ command was typed. A notebook's kernel runs in another folder: what starts one p
 
 from __future__ import annotations
 
+import builtins
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +43,7 @@ def named(variable: str) -> Path | None:
         return None
     path = absolute(value)
     if not os.path.isabs(os.path.expanduser(value)):
-        if "ipykernel" in sys.modules:  # elsewhere it starts where the command was typed
+        if hasattr(builtins, "__IPYTHON__"):  # elsewhere it starts where the command was typed
             warnings.warn(
                 f"{variable} is {value!r}, a relative path, and this notebook runs in "
                 f"{Path.cwd()}: taken as {path}. Write it from the root, if you mean another",

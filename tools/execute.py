@@ -83,7 +83,7 @@ def change_key(notebook: NotebookNode, library: str, data: str) -> str:
     """The key of a run: two runs with the same key give the same outputs.
 
     Args:
-        library: `library_digest`. data: SHA-256 of the ratings.
+        library: `library_digest`. data: a hash of ratings, titles and genres.
     """
     code = [cell.source for cell in code_cells(notebook)]
     return digest([library, data, platform.python_version(), version("torch"), *code])
