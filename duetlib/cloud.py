@@ -15,6 +15,7 @@ import gc
 import hmac
 import json
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -34,8 +35,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import safe_open
 from starlette.requests import ClientDisconnect
 from torch import Tensor
-
-from data_prep.places import named
 
 from .batching import Batcher
 from .generator import Generator
@@ -274,7 +273,8 @@ def running(app: FastAPI, port: int = 0) -> Iterator[str]:
 
 def default_folder() -> Path:
     """Where `export` writes and the service reads: `DUET_SERVED`, or the user's cache folder."""
-    return named("DUET_SERVED") or Path(pooch.os_cache("duet-by-hand")) / "served"
+    named = os.environ.get("DUET_SERVED") or Path(pooch.os_cache("duet-by-hand")) / "served"
+    return Path(named).expanduser().absolute()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
