@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data_prep.places import absolute, named, optional
 from data_prep.sources import DataError, default_cache, sha256, write_aside
 from data_prep.videos import (
     CLASSES,
@@ -177,14 +178,13 @@ def find_root(path: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         DataError: when neither is given, or it is no folder.
     """
-    named = path or os.environ.get(VARIABLE)
-    if not named:
+    root = absolute(path) if path else named(VARIABLE)
+    if root is None:
         raise DataError(
             "CK+ is given out by its authors alone, after a signed agreement. Name the folder of "
             f"your copy with path=... (--path), or set {VARIABLE}. "
             "Without one, take the drawn stand-in: load_faces()"
         )
-    root = Path(named)
     if not root.is_dir():
         raise DataError(f"{root} is no folder: name the one that holds {LAYOUT}")
     return root
@@ -430,23 +430,24 @@ def _points(file: Path, frame: Ints) -> NDArray[np.float64]:
 
 def _to_cache(file: Path, cut: _Cut) -> None:
     """Keep the frames, for their owner alone."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     flaws = [[i, flaw.kind, flaw.seen] for i, flaw in cut.flaws.items()]
     whole = io.BytesIO()
     np.savez(whole, frames=cut.frames, kept=cut.kept, flaws=np.array(json.dumps(flaws)))
-    write_aside(file, whole.getvalue())
+    with optional(file, "DUET_DATA"):
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_aside(file, whole.getvalue())
 
 
 def _from_cache(file: Path, n_found: int, size: int) -> _Cut | None:
     """What is kept; None when there is nothing, or it is damaged, which is said."""
-    if not file.exists():
-        return None
     try:
         with np.load(file, allow_pickle=False) as kept:
             flaws = {i: Flaw(kind, seen) for i, kind, seen in json.loads(str(kept["flaws"]))}
             cut = _Cut(kept["frames"], kept["kept"], flaws)
         if cut.frames.shape != (n_found - len(flaws), KEPT, size, size):
             raise ValueError(f"frames of {cut.frames.shape}")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(f"{file} is damaged ({error}): the frames are cut again", stacklevel=3)
         return None

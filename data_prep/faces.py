@@ -27,6 +27,7 @@ from torch import Tensor
 
 from data_prep import drawing
 from data_prep.drawing import ACTION_UNITS, LOOKS
+from data_prep.places import absolute
 from data_prep.sources import DataError, sha256, write_aside
 from data_prep.videos import (
     CLASSES,
@@ -534,7 +535,7 @@ def write_ckplus(
     Raises:
         DataError: when the folder is not empty.
     """
-    root = Path(folder)
+    root = absolute(folder)
     if root.exists() and any(root.iterdir()):
         raise DataError(f"{root} is not empty: name a new folder")
     people = draw_people(n_subjects, strength=strength, seed=seed)

@@ -94,8 +94,10 @@ def load_movielens(
     keeps every row. `allow_unverified` takes a `path` whose SHA-256 is not the pinned one; the
     label then ends in "(order only)", where times are ranks, or in "(unverified)".
 
-    Without an item file titles are "item 123" and there are no genres. Titles read as films are
-    spoken of: MovieLens' "Usual Suspects, The (1995)" becomes "The Usual Suspects (1995)".
+    Titles and genres come from the zip, from `u.item` or `movies.dat` beside the ratings, which
+    must name every rated film, or from a copy in the cache. Where there is none of these, titles
+    are "item 123" and there are no genres. Titles read as films are spoken of: MovieLens' "Usual
+    Suspects, The (1995)" becomes "The Usual Suspects (1995)".
 
     Raises DataError, which says what is wrong and what to do. Chapter 1, Section 4.1.1.
     """
@@ -106,6 +108,7 @@ def load_movielens(
     rows = parse_ratings(raw.ratings, separator, raw.origin)  # [N, 4]
     rows = rows[np.lexsort((rows[:, 3], rows[:, 0]))]  # stable: ties stay in file order
     genre_names, films = _films(raw, dataset)
+    _check_films(films, rows, raw)
     return tidy(rows, k_core, _label(dataset, raw, rows), sha256(raw.ratings), genre_names, films)
 
 
@@ -262,15 +265,28 @@ def parse_items(data: bytes, name: str, genre_names: tuple[str, ...]) -> dict[in
     """
     encoding, heading, read = _ITEM_FILES[name]
     place = {genre: number for number, genre in enumerate(genre_names)}
-    films = {}
+    films: dict[int, Film] = {}
     lines = data.removesuffix(b"\n").split(b"\n")
     for number, line in enumerate(lines[heading:], start=heading + 1):
         try:
             film, title, genres = read(line.decode(encoding).removesuffix("\r"))
-            films[int(film)] = Film(readable_title(title), [place[genre] for genre in genres])
+            raw_id = int(film)
+            known = Film(readable_title(title), [place[genre] for genre in genres])
         except (ValueError, KeyError) as error:
             raise DataError(f"{name}, line {number} is not a film: {line[:60]!r}") from error
+        if films.setdefault(raw_id, known) is not known:
+            raise DataError(f"{name}, line {number} names film {raw_id} again")
     return films
+
+
+def _check_films(films: Mapping[int, Film], rows: Ints, raw: Raw) -> None:
+    """Refuse an item file that lacks a film of verified ratings: it is cut, or another's."""
+    missing = sorted(set(rows[:, 1].tolist()) - films.keys())
+    if raw.items is not None and raw.verified and missing:
+        raise DataError(
+            f"{raw.items_name} lacks {len(missing):,} of the films in {raw.origin}, the first is "
+            f"{missing[0]}: take the {raw.items_name} that came with these ratings"
+        )
 
 
 def _from_u_item(line: str) -> tuple[str, str, list[str]]:

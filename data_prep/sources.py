@@ -22,11 +22,13 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import pooch
 import requests
+
+from data_prep.places import absolute, named, optional
 
 MAX_BYTES = 64 * 2**20  # the largest raw file has 25 MB: more than this is not MovieLens
 GROUPLENS_TIMEOUT = (4, 10)  # seconds to connect, and to wait for the next bytes
@@ -89,7 +91,7 @@ DATASETS = {
 
 # Item files that are known by their own sum. The one here was measured from the wheel
 # recbole-1.2.1-py3-none-any.whl as PyPI gives it. GroupLens publishes none for u.item and
-# movies.dat: those are trusted inside a zip whose own sum is right.
+# movies.dat: beside ratings whose sum is right they are read, but every rated film must be in them.
 ITEM_SHA256 = {
     "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
 }
@@ -108,7 +110,7 @@ class Raw:
 
 def default_cache() -> Path:
     """The folder that verified files are kept in: DUET_DATA, or the user's cache folder."""
-    return Path(os.environ.get("DUET_DATA") or pooch.os_cache("duet-by-hand"))
+    return named("DUET_DATA") or Path(pooch.os_cache("duet-by-hand"))
 
 
 def fetch(
@@ -120,11 +122,12 @@ def fetch(
     """Return the raw files of a data set from the first source that gives them whole.
 
     A `path` (or the data set's environment variable) is the only source when it is given: who
-    names a file wants that file or an error. Without it: cache, GroupLens, and for ml-100k the
-    wheel. `allow_unverified` is for the `path` alone.
+    names a file wants that file or an error. Of verified ratings without an item file, titles and
+    genres may come from the cache. Without a `path`: cache, GroupLens, and for ml-100k the wheel.
+    `allow_unverified` is for the `path` alone.
 
     Raises DataError, which names every source with its error and the file to fetch by hand.
-    Warns when a damaged copy in the cache was replaced.
+    Warns when a damaged copy in the cache was replaced, and when the cache cannot be written to.
     """
     dataset = find_dataset(name)
     cache = default_cache()
@@ -158,14 +161,12 @@ def _sources(
     dataset: Dataset, path: str | os.PathLike[str] | None, allow_unverified: bool, cache: Path
 ) -> list[tuple[str, Callable[[], Raw]]]:
     """The sources to try, in order, each with a name for the reader."""
-    named = os.environ.get(dataset.variable)
-    if path is not None:
-        return [(f"path {path}", lambda: read_local(dataset, Path(path), allow_unverified))]
-    if named:
-        source = f"path {named} ({dataset.variable})"
-        return [(source, lambda: read_local(dataset, Path(named), allow_unverified))]
+    place = named(dataset.variable) if path is None else absolute(path)
+    if place:
+        source = f"path {place}" + (f" ({dataset.variable})" if path is None else "")
+        return [(source, lambda: _read_named(dataset, place, allow_unverified, cache))]
     sources: list[tuple[str, Callable[[], Raw]]] = [
-        (f"cache {cache}", lambda: read_local(dataset, cache)),
+        (f"cache {cache}", lambda: _read_cache(dataset, cache)),
         (f"GroupLens {dataset.url}", lambda: from_grouplens(dataset, cache)),
     ]
     if dataset.wheel:
@@ -197,7 +198,24 @@ def read_local(dataset: Dataset, path: Path, allow_unverified: bool = False) -> 
         raise NotThereError(f"{path} does not exist")
     if path.suffix.lower() == ".zip":
         return _read_zip(dataset, path, allow_unverified)
-    return _read_loose(dataset, path, None, allow_unverified)
+    return _read_loose(dataset, path, allow_unverified)
+
+
+def _read_cache(dataset: Dataset, cache: Path) -> Raw:
+    """Read a data set from the cache."""
+    if cache.exists() and not cache.is_dir():
+        raise NotThereError(f"{cache} is no folder")
+    return read_local(dataset, cache)
+
+
+def _read_named(dataset: Dataset, path: Path, allow_unverified: bool, cache: Path) -> Raw:
+    """Read what the user names; where verified ratings lie alone, with the cache's item file."""
+    raw = read_local(dataset, path, allow_unverified)
+    if raw.items is None and raw.verified:
+        with contextlib.suppress(DataError, OSError):
+            kept = _read_cache(dataset, cache)
+            return replace(raw, items=kept.items, items_name=kept.items_name)
+    return raw
 
 
 def _read_first(dataset: Dataset, folder: Path, allow_unverified: bool) -> Raw:
@@ -210,9 +228,7 @@ def _read_first(dataset: Dataset, folder: Path, allow_unverified: bool) -> Raw:
         try:
             if place.suffix == ".zip":
                 return _read_zip(dataset, place, allow_unverified)
-            beside = (place.parent / name for name in dataset.items)
-            items = next(filter(Path.is_file, beside), None)
-            return _read_loose(dataset, place, items, allow_unverified)
+            return _read_loose(dataset, place, allow_unverified)
         except (DataError, OSError) as error:
             errors.append(str(error))
     if errors:
@@ -220,14 +236,16 @@ def _read_first(dataset: Dataset, folder: Path, allow_unverified: bool) -> Raw:
     raise NotThereError(f"no {dataset.name}.zip and no {dataset.ratings} there")
 
 
-def _read_loose(dataset: Dataset, ratings: Path, items: Path | None, allow_unverified: bool) -> Raw:
+def _read_loose(dataset: Dataset, ratings: Path, allow_unverified: bool) -> Raw:
     """Read a ratings file that lies open, and the item file beside it, if there is one."""
+    items = next(filter(Path.is_file, (ratings.with_name(name) for name in dataset.items)), None)
     raw_ratings = _read_file(ratings)
     problems = _mismatch(dataset, ratings.name, raw_ratings, dataset.ratings_sha256)
     raw_items = None
     if items is not None:
         raw_items = _read_file(items)
-        problems += _mismatch(dataset, items.name, raw_items, ITEM_SHA256.get(items.name))
+        if items.name in ITEM_SHA256:
+            problems += _mismatch(dataset, items.name, raw_items, ITEM_SHA256[items.name])
     if problems and not allow_unverified:
         raise DataError(_refusal(problems))
     name = items.name if items else ""
@@ -321,13 +339,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _mismatch(dataset: Dataset, name: str, data: bytes, expected: str | None) -> list[str]:
+def _mismatch(dataset: Dataset, name: str, data: bytes, expected: str) -> list[str]:
     """What is wrong with a file's sum: an empty list, or one line that says it."""
     found = sha256(data)
     if found == expected:
         return []
-    if expected is None:
-        return [f"{name} cannot be verified by itself, as it can inside {dataset.name}.zip"]
     return [f"{name} has SHA-256 {found}, expected {expected}{_diagnosis(dataset, data, found)}"]
 
 
@@ -353,20 +369,23 @@ def _refusal(problems: list[str]) -> str:
 
 
 def from_grouplens(dataset: Dataset, cache: Path) -> Raw:
-    """Fetch the data set's zip from GroupLens into the cache, and read it.
+    """Fetch the data set's zip from GroupLens, read it, and keep it in the cache.
 
     The certificate of the host has lapsed more than once. What comes is public and must have the
     pinned sum, so then the second try does without the certificate.
     """
-    try:
-        path = _retrieve(dataset, cache, verify=True)
-    except requests.exceptions.SSLError:
-        path = _retrieve(dataset, cache, verify=False)
-    return _read_zip(dataset, path, allow_unverified=False)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = _retrieve(dataset, Path(folder), verify=True)
+        except requests.exceptions.SSLError:
+            path = _retrieve(dataset, Path(folder), verify=False)
+        raw = _read_zip(dataset, path, allow_unverified=False)
+        _keep(cache / path.name, path.read_bytes())
+    return raw
 
 
-def _retrieve(dataset: Dataset, cache: Path, verify: bool) -> Path:
-    """Let pooch fetch the zip: it writes aside, compares the sum, then moves it into place."""
+def _retrieve(dataset: Dataset, folder: Path, verify: bool) -> Path:
+    """Let pooch fetch the zip into a folder, and compare its sum."""
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)  # no lines about downloads in a notebook's output
@@ -377,7 +396,7 @@ def _retrieve(dataset: Dataset, cache: Path, verify: bool) -> Path:
                 dataset.url,
                 known_hash=f"sha256:{dataset.zip_sha256}",
                 fname=f"{dataset.name}.zip",
-                path=cache,
+                path=folder,
                 downloader=pooch.HTTPDownloader(timeout=GROUPLENS_TIMEOUT, verify=verify),
             )
     finally:
@@ -402,8 +421,8 @@ def from_wheel(dataset: Dataset, cache: Path) -> Raw:
     problems += _mismatch(dataset, name, items, ITEM_SHA256[name])
     if problems:
         raise DataError("; ".join(problems))
-    write_aside(cache / dataset.name / name, items)
-    write_aside(cache / dataset.name / dataset.ratings, ratings)
+    _keep(cache / dataset.name / name, items)
+    _keep(cache / dataset.name / dataset.ratings, ratings)
     return Raw(ratings, items, name, verified=True, origin=f"ml-100k.inter in {wheel.name}")
 
 
@@ -416,6 +435,11 @@ def _pip_download(requirement: str, folder: Path) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise DataError(f"pip download failed: {lines[-1]}")
+
+
+def _keep(path: Path, data: bytes) -> None:
+    with optional(path, "DUET_DATA"):
+        write_aside(path, data)
 
 
 def write_aside(path: Path, data: bytes) -> None:

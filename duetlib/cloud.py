@@ -273,7 +273,8 @@ def running(app: FastAPI, port: int = 0) -> Iterator[str]:
 
 def default_folder() -> Path:
     """Where `export` writes and the service reads: `DUET_SERVED`, or the user's cache folder."""
-    return Path(os.environ.get("DUET_SERVED") or Path(pooch.os_cache("duet-by-hand")) / "served")
+    named = os.environ.get("DUET_SERVED") or Path(pooch.os_cache("duet-by-hand")) / "served"
+    return Path(named).expanduser().absolute()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -54,10 +54,13 @@ def genre_windows(user: Ints, item: Ints, genres: Bools, width: int) -> tuple[Fl
         `[R, G]` the genre distribution of each window, a row sums to 1; and `[R]` whose it is.
 
     Raises:
-        ValueError: if a film that was clicked has no genre, and as `in_full_window`.
+        ValueError: if there are no genres, or a film that was clicked has none; and as
+            `in_full_window`.
 
     Source: Chapter 1.
     """
+    if not genres.shape[1]:
+        raise ValueError("there are no genres: load the ratings with their item file beside them")
     per_film = genres.sum(1, keepdims=True)  # [n_items + 1, 1]
     if (per_film[item] == 0).any():
         raise ValueError(f"item {item[(per_film[item] == 0).ravel()][0]} has no genre")

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
@@ -183,7 +184,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     split = leave_last_out(load_movielens("ml-100k"))
     model, _ = trained(given.backbone, given.method, split)
     names = {"backbone": given.backbone, "method": given.method}
-    export(model, given.folder, split.train.history, **names)
+    try:
+        export(model, given.folder, split.train.history, **names)
+    except (OSError, SafetensorError) as error:
+        moves = "--folder or DUET_SERVED names another"
+        parser.exit(1, f"{given.folder} cannot be written to ({error}): {moves}\n")
     print(f"written to {given.folder}; `python -m duetlib.cloud` serves it")
 
 

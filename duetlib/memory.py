@@ -1,4 +1,4 @@
-"""Keep freed memory: large tensors that come and go in every training step.
+"""Memory of this process: freed blocks are kept for the next tensors; and the most it has held.
 
 A generator of ten million numbers has a gradient as large, which is made and freed in every step.
 By default the C library hands such blocks back to the system at once, and the system clears every
@@ -8,8 +8,25 @@ page of the next one before it is written: on a CPU that took longer than the ar
 from __future__ import annotations
 
 import ctypes
+import re
+import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+
+def peak_mb() -> float:
+    """The most memory that this process itself has held so far, in MB.
+
+    Linux says it as VmHWM. Its `getrusage` also counts what the parent held when this was started.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text())):
+        return int(found[1]) / 1024
+    import resource  # not there on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def keep_freed_memory() -> bool:

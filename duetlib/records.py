@@ -5,10 +5,12 @@ Several processes may write to a file of records at once; a run that one is at, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -87,17 +89,69 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
     with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)  # what a process killed in its write has left
-        file.write(json.dumps(record).encode() + b"\n")  # one write, then to the disk
+        text = file.read()
+        last = text[text.rfind(b"\n") + 1 :]
+        if _is_cut(last):  # what a process killed in its write has left
+            file.truncate(len(text) - len(last))
+            last = b""
+        end = b"\n" if last else b""  # of a whole record that came without one
+        file.write(end + json.dumps(record).encode() + b"\n")  # one write, then to the disk
         file.flush()
         os.fsync(file.fileno())
 
 
 def whole_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a file, if it is there; a line that has no end yet is not one."""
-    text = path.read_bytes() if path.exists() else b""
-    lines = text[: text.rfind(b"\n") + 1].splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    """The records of a file, if it is there.
+
+    Raises:
+        ValueError: for a line that is no record, with its number.
+
+    Warns:
+        UserWarning: of a last line that is cut, which is left out: the next `append_record` takes
+            it away.
+    """
+    records = []
+    lines = _read(path).split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if number == len(lines) and _is_cut(line):
+            warnings.warn(f"{path}, line {number} is cut: left out, {line[:40]!r}", stacklevel=2)
+        elif line.strip():
+            records.append(_record(path, number, line))
+    return records
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a file, `b""` where there is none; never in the middle of somebody's write."""
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        with contextlib.suppress(ImportError, OSError):  # no locks: on Windows, on some networks
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_SH)
+        return file.read()
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}, line {number} is no record ({error}): mend it, or take it out. It begins "
+            f"{line[:40]!r}"
+        ) from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}, line {number} is no JSON object but {line[:40]!r}: take it out")
+    return record
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether a last line, without its end, is the beginning of a record and no whole one."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return line.startswith(b"{")
+    return False
 
 
 def done_keys(path: Path) -> set[str]:
@@ -106,11 +160,22 @@ def done_keys(path: Path) -> set[str]:
 
 
 def claim(path: Path) -> Any:
-    """An open, locked file that marks a run as being worked on, or None if somebody has it."""
+    """An open, locked file that marks a run as being worked on, or None if somebody has it.
+
+    Where no file can be written, a warning says so, and nothing keeps others from the run.
+    """
     import fcntl
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        warnings.warn(
+            f"{path.parent} cannot be written to ({error}): start no second process beside this "
+            "one, it would do the same runs. DUET_CACHE names another folder",
+            stacklevel=2,
+        )
+        return contextlib.nullcontext()
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -11,18 +11,21 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import pooch
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
+
+from data_prep.places import named, optional
 
 from . import metrics
 from .controls import LayersOf
@@ -344,15 +347,14 @@ class Trainer:
         """Go on where a saved run stopped.
 
         Raises:
+            Damaged: if the file is not as it was written.
             ValueError: if the file is of a run with another configuration, seed, data set or model.
         """
-        with safe_open(path, framework="pt", device=str(self.device)) as file:
-            metadata = file.metadata()
-            if metadata["run"] != self._metadata()["run"]:
-                raise ValueError(
-                    f"{path} is of another run: {metadata['run']}; delete it, or name another"
-                )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata, tensors = read_safetensors(path, self.device)
+        if metadata["run"] != self._metadata()["run"]:
+            raise ValueError(
+                f"{path} is of another run: {metadata['run']}; delete it, or name another"
+            )
         groups: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
         for key, value in tensors.items():
             group, _, name = key.partition(".")
@@ -375,12 +377,70 @@ class Trainer:
         self.result = Result(**json.loads(metadata["result"]))
 
 
+class Damaged(ValueError):
+    """A file that is not as it was written: cut, empty, or changed."""
+
+
 def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write aside, then rename: the file is there whole, or not at all."""
+    """Write aside, then rename: the file is there whole, or not at all. A hash goes with it.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, aside, metadata)
-    os.replace(aside, path)
+    tensors = {k: v.contiguous() for k, v in tensors.items()}
+    try:
+        save_file(tensors, aside, {**metadata, "sha256": _digest(tensors, metadata)})
+        os.replace(aside, path)
+    except SafetensorError as error:
+        raise OSError(f"{error}: {aside}") from error
+    finally:
+        aside.unlink(missing_ok=True)  # there only if it was not moved
+
+
+def read_safetensors(path: Path, device: Any) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file that `write_safetensors` has written.
+
+    Raises:
+        Damaged: if the file is not as it was written.
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise Damaged(f"{path} is damaged ({error})") from error
+    if metadata.pop("sha256", None) != _digest(tensors, metadata):
+        raise Damaged(f"{path} is damaged (it is not what was written)")
+    return metadata, tensors
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+Read = TypeVar("Read")
+
+
+def if_whole(read: Callable[[Path], Read], path: Path) -> Read | None:
+    """What `read` makes of a file that may be kept; None where there is none that can be used.
+
+    Warns of one that is damaged or cannot be opened: what was in it is made anew.
+    """
+    try:
+        return read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except Damaged as error:
+        warnings.warn(f"{error}: made anew", stacklevel=3)
+    except OSError as error:
+        warnings.warn(f"{path} cannot be read ({error}): made anew", stacklevel=3)
+    return None
 
 
 def train(
@@ -397,7 +457,8 @@ def train(
     Args:
         model, split: on the same device. config: Table 5's settings by default.
         seed: of the order of sessions and of the negatives (the caller seeds the model's start).
-        checkpoint: a file written after each epoch, from which a killed run goes on.
+        checkpoint: a file written after each epoch, from which a killed run goes on. One that is
+            damaged, or cannot be written, is warned of, and training goes on without it.
         what: the name on the progress bar.
 
     Returns:
@@ -406,14 +467,15 @@ def train(
     Source: Chapter 3, Eq. (2); Chapter 4, Eq. (7).
     """
     trainer = Trainer(model, split, config or TrainConfig(), seed)
-    if checkpoint is not None and checkpoint.exists():
-        trainer.load(checkpoint)
+    if checkpoint is not None:
+        if_whole(trainer.load, checkpoint)
     while not trainer.finished:
         n_batches = -(-len(split.train) // trainer.config.sessions)
         with progress(n_batches, f"{what}, epoch {trainer.epoch + 1}") as bar:
             trainer.run_epoch(bar)
         if checkpoint is not None:
-            trainer.save(checkpoint)
+            with optional(checkpoint, "DUET_CACHE"):
+                trainer.save(checkpoint)
     model.load_state_dict(trainer.best)
     trainer.result.metrics, trainer.result.users = evaluate(model, split)
     return trainer.result
@@ -421,7 +483,7 @@ def train(
 
 def cache_dir() -> Path:
     """Where trained models are kept: `DUET_CACHE`, or the user's cache folder."""
-    return Path(os.environ.get("DUET_CACHE") or Path(pooch.os_cache("duet-by-hand")) / "models")
+    return named("DUET_CACHE") or Path(pooch.os_cache("duet-by-hand")) / "models"
 
 
 def code_hash() -> str:
@@ -464,7 +526,8 @@ def trained(
     """A trained model by name: trained in front of you the first time, read from disk after that.
 
     It is kept under a key made of the code, the data, the settings and the kind of device: a change
-    in any of them trains anew.
+    in any of them trains anew, and so does a file that is damaged, with a warning. Where nothing
+    can be kept, a warning says so.
 
     Args:
         backbone, method, ppg: as in `umn.build`. split: on the device to train on.
@@ -479,13 +542,14 @@ def trained(
     path = cache_dir() / f"{backbone}-{method}-{key}.safetensors"
     torch.manual_seed(seed)
     model = build(backbone, method, split.n_items, **ppg).to(split.seen.device)
-    if path.exists():
-        with safe_open(path, framework="pt", device=str(split.seen.device)) as file:
-            model.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
-            return model, Result(**json.loads(file.metadata()["result"]))
+    if kept := if_whole(lambda file: read_safetensors(file, split.seen.device), path):
+        metadata, tensors = kept
+        model.load_state_dict(tensors)
+        return model, Result(**json.loads(metadata["result"]))
     unfinished = path.with_suffix(".unfinished")
     name = f"{backbone} {method}"
     result = train(model, split, config, seed=seed, checkpoint=unfinished, what=name)
-    write_safetensors(path, model.state_dict(), {"result": json.dumps(asdict(result))})
-    unfinished.unlink(missing_ok=True)
+    with optional(path, "DUET_CACHE"):
+        write_safetensors(path, model.state_dict(), {"result": json.dumps(asdict(result))})
+        unfinished.unlink(missing_ok=True)
     return model, result

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
+from data_prep.places import optional
 from data_prep.videos import CLASSES, Videos, split
 
 from .augmentation import shaken
-from .training import cache_dir, progress, write_safetensors
+from .training import cache_dir, if_whole, progress, read_safetensors, write_safetensors
 from .vision import Dynamic, VisionNetwork, build
 
 N_CLASSES = len(CLASSES)
@@ -294,6 +294,7 @@ class VisionTrainer:
         """Go on where a saved run stopped.
 
         Raises:
+            Damaged: if the file is not as it was written.
             ValueError: if the file is of a run with another configuration, seed, data set or model.
         """
         metadata, tensors = read_safetensors(path, self.split.train.label.device)
@@ -330,12 +331,6 @@ def _text(result: VisionResult) -> str:
     return json.dumps(asdict(result))
 
 
-def read_safetensors(path: Path, device: Any) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a file that `write_safetensors` has written."""
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        return file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-
-
 def train(
     model: VisionNetwork,
     split: VideoSplit,
@@ -350,14 +345,15 @@ def train(
     Args:
         model, split: on the same device. config: `VisionConfig()` by default.
         seed: of the order of videos, their looks and dropout (the caller seeds the model's start).
-        checkpoint: a file written once a minute, from which a killed run goes on.
+        checkpoint: a file written once a minute, from which a killed run goes on. One that is
+            damaged, or cannot be written, is warned of, and training goes on without it.
         what: the name on the progress bar.
 
     Source: Chapter 8, Eq. (7).
     """
     trainer = VisionTrainer(model, split, config or VisionConfig(), seed)
-    if checkpoint is not None and checkpoint.exists():
-        trainer.load(checkpoint)
+    if checkpoint is not None:
+        if_whole(trainer.load, checkpoint)
     saved = time.perf_counter()
     with progress(trainer.config.epochs, what) as bar:
         bar.update(trainer.epoch)
@@ -365,7 +361,8 @@ def train(
             trainer.run_epoch()
             bar.update()
             if checkpoint is not None and time.perf_counter() - saved > SAVE_EVERY:
-                trainer.save(checkpoint)
+                with optional(checkpoint, "DUET_CACHE"):
+                    trainer.save(checkpoint)
                 saved = time.perf_counter()
     model.load_state_dict(trainer.best)
     return trainer.result
@@ -391,7 +388,8 @@ def trained(
     """A trained model by name: trained in front of you the first time, read from disk after that.
 
     It is kept under a key made of the code, the data, the settings and the kind of device: a change
-    in any of them trains anew.
+    in any of them trains anew, and so does a file that is damaged, with a warning. Where nothing
+    can be kept, a warning says so.
 
     Args:
         backbone, method, ppg: as in `vision.build`. split: on the device to train on.
@@ -404,12 +402,13 @@ def trained(
     path = cache_dir() / f"{backbone}-{method}-{key}.safetensors"
     torch.manual_seed(seed)
     model = build(backbone, method, **ppg).to(device)
-    if path.exists():
-        metadata, tensors = read_safetensors(path, device)
+    if kept := if_whole(lambda file: read_safetensors(file, device), path):
+        metadata, tensors = kept
         model.load_state_dict(tensors)
         return model, VisionResult(**json.loads(metadata["result"]))
     unfinished, what = path.with_suffix(".unfinished"), f"{backbone} {method}"
     result = train(model, split, config, seed=seed, checkpoint=unfinished, what=what)
-    write_safetensors(path, model.state_dict(), {"result": _text(result)})
-    unfinished.unlink(missing_ok=True)
+    with optional(path, "DUET_CACHE"):
+        write_safetensors(path, model.state_dict(), {"result": _text(result)})
+        unfinished.unlink(missing_ok=True)
     return model, result

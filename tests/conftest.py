@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from data_prep.places import resolved
+
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
@@ -26,6 +28,7 @@ os.environ["DUET_PROGRESS"] = "0"
 # One thread, before torch is imported: small tensors gain nothing by two, and lose much when busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ.update(resolved())  # kernels run in the chapters' folder, not in this one
 
 
 def missing(what: str) -> NoReturn:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ import bench_recbole
 import matplotlib.pyplot as plt
 import nbformat
 import notebook_checks as checks
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
 
+from duetlib.memory import peak_mb
 from duetlib.plotting import speed
 
 PAGE = checks.ROOT / "book" / "speed.ipynb"
@@ -113,6 +117,14 @@ def test_growth_reports_the_time_of_a_row_and_the_peak(
     assert now > 150 and peak > now - 1
     del held
     assert bench.peak_mb() > peak - 1, "a peak does not fall"
+
+
+def test_a_peak_is_the_processs_own_and_not_its_parents() -> None:
+    held = np.ones(300 * 2**17)  # 300 MB
+    code = "from duetlib.memory import peak_mb; print(peak_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert 1 < float(done.stdout) < 150 < peak_mb() - 150
+    del held
 
 
 # --- beside RecBole ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 import small_cloud
+import small_data
 import torch
 from fastapi import FastAPI
 
@@ -337,6 +338,20 @@ def test_an_export_that_was_cut_short_leaves_no_cloud_that_devices_refuse(
         )
     with pytest.raises(FileNotFoundError, match="python -m duetlib.export"):
         create_app(folder)
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_what_moves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exporting, "load_movielens", lambda name: small_data.interactions())
+    monkeypatch.setattr(exporting, "trained", lambda *_: (small_cloud.model("sasrec"), None))
+    (tmp_path / "served").write_bytes(b"")  # a file in the folder's place
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DUET_SERVED", "served")
+    with pytest.raises(SystemExit):
+        exporting.main([])
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/served cannot be written to (" in told and "DUET_SERVED names" in told
 
 
 def test_what_cannot_be_exported_is_refused_before_it_is_trained(

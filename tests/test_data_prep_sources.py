@@ -3,7 +3,9 @@
 The registry's sums are replaced by those of the tiny files, so that a whole copy can be made.
 """
 
+import builtins
 import dataclasses
+import errno
 import gzip
 import hashlib
 import io
@@ -15,13 +17,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
 
-from data_prep import DataError, load_movielens, sources
+from data_prep import DataError, load_movielens, places, sources
 from data_prep.__main__ import main
 
 RATINGS = b"".join(b"%d\t%d\t%d\t%d\n" % (u, i, u % 5 + 1, 880_000_000 + u * i)
@@ -259,13 +262,42 @@ def test_a_folder_or_the_one_above(tmp_path, asked):
     assert data.label == "ml-100k" and data.titles[3] == "item 3"
 
 
-def test_titles_beside_the_ratings_need_the_flag(tmp_path):
+def test_titles_beside_the_ratings(tmp_path):
+    """No sum of u.item is known: it is read line by line, and must name every rated film once."""
     path = folder_with(tmp_path / "in", u_item=U_ITEM)
-    with pytest.raises(DataError, match="u.item cannot be verified by itself"):
-        load_movielens(path=path)
-    check(load_movielens(path=path, allow_unverified=True), label="ml-100k (unverified)")
+    check(load_movielens(path=path))
+    check(load_movielens(path=path / "u.data"))
+    lines = U_ITEM.splitlines(keepends=True)
+    for bad, why in (
+        (U_ITEM[:-30], "u.item, line 8 is not a film"),
+        (b"".join(lines[:5]), "u.item lacks 3 of the films in .*u.data, the first is 6"),
+        (U_ITEM + lines[2], "u.item, line 9 names film 3 again"),
+        (b"", "u.item, line 1 is not a film"),
+        (b"<html>404</html>\n", "u.item, line 1 is not a film"),
+    ):
+        (path / "u.item").write_bytes(bad)
+        with pytest.raises(DataError, match=why):
+            load_movielens(path=path)
     (path / "ml-100k.item").write_bytes(WHEEL_ITEMS)  # the one whose sum is known comes first
     check(load_movielens(path=path))
+    (path / "ml-100k.item").write_bytes(flipped(WHEEL_ITEMS, 40))
+    with pytest.raises(DataError, match="ml-100k.item has SHA-256"):
+        load_movielens(path=path)
+
+
+@pytest.mark.parametrize("kept", ["zip", "wheel"])
+def test_titles_of_lone_ratings_come_from_the_cache(tmp_path, host, cache, monkeypatch, kept):
+    path = tmp_path / "u.data"
+    path.write_bytes(RATINGS)
+    if kept == "wheel":
+        host.how = "missing"
+        give_wheel(monkeypatch)
+    load_movielens()
+    host.how = "missing"
+    check(load_movielens(path=path))
+    other = tmp_path / "other"
+    other.write_bytes(RATINGS[: RATINGS.rindex(b"8\t8\t")])  # not MovieLens: nor need its films be
+    assert load_movielens(path=other, allow_unverified=True).titles[3] == "item 3"
 
 
 @pytest.mark.parametrize("name", ["u.data", "u.data.gz"])
@@ -395,7 +427,7 @@ def test_a_bad_download_leaves_nothing(host, cache, how):
     check(load_movielens())
 
 
-def test_a_killed_download_is_no_copy(host, cache, tiny):
+def test_a_killed_download_is_no_copy(host, cache, tiny, tmp_path):
     host.how = "stalls"
     code = (
         "import dataclasses, sys; from data_prep import load_movielens, sources\n"
@@ -404,13 +436,18 @@ def test_a_killed_download_is_no_copy(host, cache, tiny):
         "real, url=sys.argv[1], zip_sha256=sys.argv[2])\n"
         "load_movielens()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, tiny.url, tiny.zip_sha256])
+    half = tmp_path / "half"  # where it is written aside
+    half.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tiny.url, tiny.zip_sha256],
+        env={**os.environ, "TMPDIR": str(half)},
+    )
     deadline = time.time() + 30
-    while not (cache.exists() and files(cache)) and time.time() < deadline:
+    while not files(half) and time.time() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert files(cache) and "ml-100k.zip" not in files(cache)  # what was written aside
+    assert files(half) and not cache.exists()
     host.how = "whole"
     check(load_movielens())
 
@@ -450,8 +487,89 @@ def test_a_damaged_cache_is_fetched_again_and_said(cache):
 def test_a_cache_is_never_unverified(host, cache):
     host.how = "missing"
     folder_with(cache / "ml-100k", u_item=U_ITEM)
-    with pytest.raises(DataError, match="u.item cannot be verified"):
+    check(load_movielens())
+    (cache / "ml-100k" / "u.data").write_bytes(RATINGS[:-1])
+    with pytest.raises(DataError, match="u.data has SHA-256"):
         load_movielens(allow_unverified=True)
+
+
+def make_unwritable(cache, how, monkeypatch):
+    """A cache that cannot be written to, in one of the ways that also stop root."""
+    if how == "a file in its place":
+        cache.write_bytes(b"")
+    elif how == "no folder can be there":
+        monkeypatch.setenv("DUET_DATA", "/proc/no/such/folder")
+    else:
+        cache.mkdir()
+
+        def write(path, data):
+            raise OSError({"full": errno.ENOSPC, "read-only": errno.EROFS}[how], "no")
+
+        monkeypatch.setattr(sources, "write_aside", write)
+
+
+@pytest.mark.parametrize("source", ["GroupLens", "the wheel"])
+@pytest.mark.parametrize(
+    "how", ["a file in its place", "no folder can be there", "full", "read-only"]
+)
+def test_a_cache_that_cannot_be_written_stops_nothing(host, cache, monkeypatch, source, how):
+    if source == "the wheel":
+        host.how = "missing"
+        give_wheel(monkeypatch)
+    make_unwritable(cache, how, monkeypatch)
+    with pytest.warns(UserWarning, match=r"cannot be written to.*Set DUET_DATA") as said:
+        check(load_movielens())
+    assert str(sources.default_cache()) in str(said[0].message)
+
+
+# --- places ----------------------------------------------------------------------------------
+
+
+def test_a_relative_place_is_taken_from_here_and_said_once(tmp_path, monkeypatch, host):
+    (tmp_path / "copy.zip").write_bytes(ZIP)
+    host.how = "missing"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DUET_ML100K", "copy.zip")
+    monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)  # as in a notebook
+    with pytest.warns(UserWarning, match=f"DUET_ML100K is 'copy.zip'.*{tmp_path}/copy.zip"):
+        check(load_movielens())
+    monkeypatch.chdir("/")
+    with warnings.catch_warnings(action="error"):
+        check(load_movielens())  # still that one
+
+
+def test_home_and_relative_paths(tmp_path, monkeypatch, host):
+    (tmp_path / "copy.zip").write_bytes(ZIP)
+    host.how = "missing"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    check(load_movielens(path="~/copy.zip"))
+    check(load_movielens(path="copy.zip"))
+    with pytest.raises(DataError, match=f"{tmp_path}/no.zip does not exist"):
+        load_movielens(path="no.zip")
+    monkeypatch.setenv("DUET_ML100K", "~/copy.zip")
+    check(load_movielens())
+
+
+def test_places_for_a_process_that_runs_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    given = {
+        "DUET_DATA": "data dir",
+        "DUET_CACHE": "../c",
+        "DUET_SERVED": "~/s",
+        "DUET_ML100K": "/a/u.data",
+        "DUET_ML1M": "~",
+    }
+    for variable in places.VARIABLES:
+        monkeypatch.setenv(variable, given.get(variable, ""))  # an empty one is not set
+    assert places.resolved() == {
+        "DUET_DATA": f"{tmp_path}/data dir",
+        "DUET_CACHE": f"{tmp_path}/../c",
+        "DUET_SERVED": "/home/me/s",
+        "DUET_ML100K": "/a/u.data",
+        "DUET_ML1M": "/home/me",
+    }
 
 
 # --- by hand ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import multiprocessing
@@ -11,6 +12,8 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +44,7 @@ from duetlib.experiments import (
     unpack,
 )
 from duetlib.finetuning import finetune_all, finetune_dynamic, own_layers, own_rows
+from duetlib.records import whole_records
 from duetlib.sessions import leave_last_out
 from duetlib.training import TrainConfig, evaluate, sampled_candidates, score, trained
 from duetlib.umn import METHODS, build
@@ -173,12 +177,71 @@ def test_half_a_line_is_no_record_and_is_cleared_away(tmp_path: Path) -> None:
     append_record(path, {"config": json.loads(run.key), "number": 1})
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:20])
-    assert done_keys(path) == {run.key}
+    with pytest.warns(UserWarning, match=r"r\.jsonl, line 2 is cut: left out"):
+        assert done_keys(path) == {run.key}
     assert path.read_bytes() == whole + whole[:20]  # a reader changes nothing
     append_record(path, {"number": 2})
     assert [json.loads(line)["number"] for line in path.read_text().splitlines()] == [1, 2]
     path.write_bytes(whole[:20])
-    assert done_keys(path) == set()
+    with pytest.warns(UserWarning, match=r"r\.jsonl, line 1 is cut"):
+        assert done_keys(path) == set()
+
+
+def test_a_whole_record_without_its_newline_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"number": 1}\n{"number": 2}')
+    assert whole_records(path) == [{"number": 1}, {"number": 2}]
+    append_record(path, {"number": 3})
+    assert path.read_text() == '{"number": 1}\n{"number": 2}\n{"number": 3}\n'
+
+
+@pytest.mark.parametrize("end", ["", "\n", '\n{"number": 2}\n'])
+@pytest.mark.parametrize(
+    "line",
+    ["<<<<<<< HEAD", "=======", ">>>>>>> other", "null", "[1]", '"a"', "\x00\x00", "[" * 9999],
+)
+def test_a_damaged_record_is_named_and_nothing_is_lost(tmp_path: Path, line: str, end: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"number": 1}\n\n' + line + end)
+    with pytest.raises(ValueError, match=r"r\.jsonl, line 3 is no"):
+        whole_records(path)
+    before = path.read_text().rstrip("\n")
+    append_record(path, {"number": 3})
+    assert path.read_text() == before + '\n{"number": 3}\n'
+
+
+def test_a_cut_record_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"number": 1}\n{"numb\n{"number": 2}\n')
+    with pytest.raises(ValueError, match=r"r\.jsonl, line 2 is no record .*begins .*numb"):
+        whole_records(path)
+
+
+def test_a_reader_waits_for_a_writer(tmp_path: Path) -> None:
+    """Half a line on the disk, while somebody writes it, is not taken for a cut one."""
+    path, ready = tmp_path / "r.jsonl", threading.Event()
+
+    def write_slowly() -> None:
+        with path.open("wb", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(b'{"number"')
+            ready.set()
+            time.sleep(0.2)
+            file.write(b": 1}\n")
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    ready.wait(10)
+    assert whole_records(path) == [{"number": 1}]
+    writer.join()
+
+
+def test_without_a_place_for_locks_a_run_is_claimed_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_bytes(b"")  # a file in the folder's place
+    with pytest.warns(UserWarning, match="runs cannot be written to .*start no second.*DUET_CACHE"):
+        lock = claim(tmp_path / "cache" / "runs" / "1.lock")
+    with lock:
+        pass
 
 
 def test_a_run_is_claimed_once(tmp_path: Path) -> None:

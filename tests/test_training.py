@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from duetlib.ppg import ppg_loss
 from duetlib.sessions import Negatives, Sessions, Split, leave_last_out
 from duetlib.training import (
     TABLE_5,
+    Damaged,
     Result,
     TrainConfig,
     Trainer,
@@ -31,6 +33,7 @@ from duetlib.training import (
     evaluate,
     evaluation,
     full_ranks,
+    read_safetensors,
     sampled_candidates,
     score,
     split_hash,
@@ -398,6 +401,71 @@ def test_trained_goes_on_where_it_was_killed(
     again, kept = trained("gru4rec", "duet", SPLIT, SHORT, seed=1)
     assert (len(trainings), kept) == (3, resumed)
     assert torch.equal(again.items.weight, model.items.weight)
+
+
+def damage(file: Path, how: str) -> None:
+    whole = file.read_bytes()
+    place = {"a bit of a number": len(whole) - 50, "a bit of the header": 40}.get(how)
+    if place is not None:
+        whole = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
+    file.write_bytes({"cut": whole[:-7], "empty": b""}.get(how, whole))
+
+
+DAMAGES = ["cut", "empty", "a bit of a number", "a bit of the header"]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_model_is_named_and_made_anew(
+    trainings: list[str], tmp_path: Path, how: str
+) -> None:
+    config = replace(SHORT, max_epochs=1)
+    model, result = trained("din", "base", SPLIT, config)
+    (file,) = tmp_path.iterdir()
+    damage(file, how)
+    with pytest.warns(UserWarning, match=rf"{file.name} is damaged \(.*made anew"):
+        again, result_again = trained("din", "base", SPLIT, config)
+    assert len(trainings) == 2 and result_again.metrics == result.metrics
+    assert torch.equal(again.items.weight, model.items.weight)
+    kept = read_safetensors(file, "cpu")[1]["items.weight"]
+    assert torch.equal(kept, model.items.weight)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_training_starts_anew(tmp_path: Path, how: str) -> None:
+    file, config = tmp_path / "run.unfinished", replace(SHORT, max_epochs=1)
+    first = train(fresh(), SPLIT, config, checkpoint=file)
+    damage(file, how)
+    with pytest.raises(Damaged, match="run.unfinished is damaged"):
+        Trainer(fresh(), SPLIT, config).load(file)
+    with pytest.warns(UserWarning, match=r"run.unfinished is damaged \(.*made anew"):
+        again = train(fresh(), SPLIT, config, checkpoint=file)
+    assert (again.history, again.metrics) == (first.history, first.metrics)
+    assert train(fresh(), SPLIT, config, checkpoint=file) == again  # whole again
+
+
+@pytest.mark.parametrize("how", ["a file in its place", "no folder can be there", "full"])
+def test_a_cache_that_cannot_be_written_does_not_stop_training(
+    trainings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    config = replace(SHORT, max_epochs=2)
+    expected = trained("din", "base", SPLIT, config)[1]
+    cache = {"no folder can be there": Path("/proc/no/such")}.get(how, tmp_path / "other")
+    monkeypatch.setenv("DUET_CACHE", str(cache))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if how == "a file in its place":
+        cache.write_bytes(b"")
+    elif how == "full":  # no file may grow beyond 1 kB: safetensors meets what a full disk gives
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    told = rf"{cache} cannot be written to \(.*Set DUET_CACHE"
+    try:
+        with pytest.warns(UserWarning, match=told) as said:
+            result = trained("din", "base", SPLIT, config)[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (result.history, result.metrics) == (expected.history, expected.metrics)
+    assert len({str(each.message) for each in said}) == 2  # checkpoint and model: each shown once
+    if how == "full":
+        assert list(cache.iterdir()) == []  # nothing half-written
 
 
 def with_length(length: int) -> Split:

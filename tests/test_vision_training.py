@@ -24,6 +24,7 @@ from duetlib.vision_training import (
     Clips,
     VideoSplit,
     VisionConfig,
+    VisionResult,
     VisionTrainer,
     cut,
     evaluate,
@@ -289,6 +290,46 @@ def test_a_trained_model_is_read_again(tmp_path: Path, monkeypatch: pytest.Monke
     for other in ({"seed": 4}, {"config": replace(TINY, lr=0.5)}):
         with pytest.raises(TypeError):  # another run is another file
             trained(SMALL, "base", split, **{"config": TINY, "seed": 3, **other})  # type: ignore
+
+
+def test_what_is_damaged_or_cannot_be_kept_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings: list[str] = []
+
+    def untrained(*_: object, what: str, **__: object) -> VisionResult:
+        trainings.append(what)
+        return VisionResult(best_epoch=len(trainings))
+
+    split = few()
+    monkeypatch.setenv("DUET_CACHE", str(tmp_path))
+    monkeypatch.setattr(vision_training, "train", untrained)
+    trained(SMALL, "base", split, TINY)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=rf"{file.name} is damaged .*made anew"):
+        assert trained(SMALL, "base", split, TINY)[1].best_epoch == 2
+    assert trained(SMALL, "base", split, TINY)[1].best_epoch == 2  # whole again
+    monkeypatch.setenv("DUET_CACHE", str(file))  # a file in the folder's place
+    with pytest.warns(UserWarning, match=rf"{file} cannot be written to .*Set DUET_CACHE"):
+        assert trained(SMALL, "base", split, TINY)[1].best_epoch == 3
+
+
+def test_a_checkpoint_that_is_damaged_and_cannot_be_written_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    file, split = tmp_path / "run.unfinished", few()
+    file.write_bytes(b"cut")
+    monkeypatch.setattr(vision_training, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(vision_training, "write_safetensors", full)
+    with pytest.warns(UserWarning) as said:
+        result = train(build(SMALL, "base"), split, replace(TINY, epochs=1), checkpoint=file)
+    told = [str(each.message) for each in said]
+    assert "run.unfinished is damaged" in told[0] and "no space left" in told[1]
+    assert len(result.history) == 1
 
 
 @pytest.mark.parametrize("method", ["base", "duet_no_swa"])

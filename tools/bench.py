@@ -14,8 +14,6 @@ import json
 import multiprocessing
 import os
 import platform
-import re
-import resource
 import statistics
 import sys
 import time
@@ -39,6 +37,7 @@ from duetlib.dynamic import (
     linear_loop,
 )
 from duetlib.experiments import provenance, results_dir
+from duetlib.memory import peak_mb
 from duetlib.ppg import PPG, split_bias
 from duetlib.sessions import PAD, Sessions, Split, labels_like
 from duetlib.training import TrainConfig, Trainer
@@ -313,15 +312,6 @@ def shares(backbone: str, rounds: int) -> list[Row]:
     share["embeddings, loss and the rest"] = 1 - sum(share.values())
     part = {"part": "share of a step", "B": SESSIONS[0], "backbone": backbone}
     return [{**part, "variant": name, "share": value} for name, value in share.items()]
-
-
-def peak_mb() -> float:
-    """The most memory that this process has held so far, in MB."""
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text())):
-        return int(found[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def grown(axis: str, size: int) -> Row:

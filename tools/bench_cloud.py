@@ -43,6 +43,7 @@ from duetlib.experiments import provenance, results_dir
 from duetlib.export import export
 from duetlib.latency import queue_ms
 from duetlib.payload import pack, split_layers
+from duetlib.records import whole_records
 from duetlib.umn import UniversalMetaNetwork, build
 
 Upload = Literal["embedding", "clicks"]
@@ -506,8 +507,7 @@ def measured(
 
 def kept(path: Path, soaks: bool) -> list[Row]:
     """The records that a run leaves as they are."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [r for r in map(json.loads, lines) if (r["part"] == "soak") is soaks]
+    return [r for r in whole_records(path) if (r["part"] == "soak") is soaks]
 
 
 def main(

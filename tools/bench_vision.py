@@ -26,7 +26,6 @@ from bench import (
     cpu_seconds,
     machine,
     measure,
-    peak_mb,
     print_tables,
     ratio,
     rows_of,
@@ -40,7 +39,7 @@ from duetlib.conv import conv_1x1, conv_grouped, conv_loop
 from duetlib.experiments import provenance, results_dir
 from duetlib.factored import apply, factors
 from duetlib.hypernetwork import TwoLayerGenerator
-from duetlib.memory import keep_freed_memory
+from duetlib.memory import keep_freed_memory, peak_mb
 from duetlib.vision import LATENT, RANK, OrdinaryWeights, build, n_two_layer
 from duetlib.vision_experiments import LARGE, SMALL
 from duetlib.vision_training import Clips, VideoSplit, VisionConfig, VisionTrainer

@@ -43,6 +43,10 @@ MATHJAX = ("es5/tex-mml-chtml.js", "es5/output/chtml/fonts/woff-v2/")
 TITLE = re.compile(r"^# (?P<title>.+)$", re.MULTILINE)
 GOAL = re.compile(r"^> \*\*What you can do afterwards\.?\*\* *(?P<goal>.*(?:\n>.*)*)", re.MULTILINE)
 FIRST_RUN = re.compile(r"\*\*Facts\.\*\* (?P<time>[^,]+?) on two CPU cores")
+NAME_ALL = (
+    "The chapters need ratings, titles and genres. Where they cannot be fetched, let DUET_ML100K "
+    "name ml-100k.zip, or the folder ml-100k with u.data and u.item in it."
+)
 TOOLS = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinxcontrib-bibtex")
 
 
@@ -111,20 +115,26 @@ def markdown_of(path: Path) -> str:
 
 
 def get_data() -> str:
-    """Have the ratings fetched, if they are not there yet; their SHA-256.
+    """Have ratings, titles and genres fetched, if they are not there yet; a hash of them all.
 
     Raises:
         BuildError: if they cannot be had, with what was tried.
     """
     from data_prep import DataError, load_movielens
+    from data_prep.sources import DATASETS, default_cache, from_wheel
 
     say("data", "ml-100k ...", end="")
     try:
         ratings = load_movielens("ml-100k")
-    except DataError as error:
-        raise BuildError(str(error)) from error
+        if not ratings.genre_names:  # u.data alone was named: the wheel's titles go to the cache
+            from_wheel(DATASETS["ml-100k"], default_cache())
+            ratings = load_movielens("ml-100k")
+    except (DataError, OSError, subprocess.SubprocessError) as error:
+        raise BuildError(f"{error}\n{NAME_ALL}") from error
+    if not ratings.genre_names:
+        raise BuildError(NAME_ALL)
     say("data", f"{ratings.label}: {ratings.n_users} users, {ratings.n_items} films")
-    return ratings.sha256
+    return digest([ratings.sha256, *ratings.titles, ratings.genres.tobytes()])
 
 
 def run_chapters(chapters: list[Path], executed: Path) -> None:

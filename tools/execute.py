@@ -26,21 +26,14 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from data_prep.places import resolved
+
 TIMEOUT = 900  # seconds for one cell
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
-_PEAK = """
-def _peak():
-    import re, resource, sys
-    try:  # the kernel alone: getrusage also counts what the parent held when it forked
-        return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak // 1024 if sys.platform == "darwin" else peak
-print(_peak())
-"""
+_PEAK = "from duetlib.memory import peak_mb as _peak; print(_peak())"
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -90,7 +83,7 @@ def change_key(notebook: NotebookNode, library: str, data: str) -> str:
     """The key of a run: two runs with the same key give the same outputs.
 
     Args:
-        library: `library_digest`. data: SHA-256 of the ratings.
+        library: `library_digest`. data: a hash of ratings, titles and genres.
     """
     code = [cell.source for cell in code_cells(notebook)]
     return digest([library, data, platform.python_version(), version("torch"), *code])
@@ -112,9 +105,11 @@ def kernel_environment() -> dict[str, str]:
     """This process's environment, with our own `python` first: `!python` must be the kernel's.
 
     And with one thread, unless told otherwise: what the chapters compute is too small for more.
+    Places that it names are written from the root, since a kernel runs in another folder.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {"OMP_NUM_THREADS": "1", **os.environ, "DUET_PROGRESS": "0", "PATH": path}
+    ours = {"DUET_PROGRESS": "0", "PATH": path}
+    return {"OMP_NUM_THREADS": "1", **os.environ, **resolved(), **ours}
 
 
 def _explain(name: str, number: int, cell: NotebookNode, error: Exception) -> NotebookError:
@@ -180,7 +175,7 @@ def execute(name: str, notebook: NotebookNode, key: str) -> NotebookNode:
         Run(
             key=key,
             seconds=round(seconds, 1),
-            peak_gb=round(int(peak.outputs[0].text) / 2**20, 2),
+            peak_gb=round(float(peak.outputs[0].text) / 1024, 2),
             date=date.today().isoformat(),
             machine=machine(),
             python=platform.python_version(),

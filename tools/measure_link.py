@@ -508,7 +508,9 @@ def main(arguments: Sequence[str]) -> None:
     if "--serve" in arguments:
         serve()
     elif "--table" in arguments:
-        print_table([json.loads(line) for line in path.read_text().splitlines()])
+        from duetlib.records import whole_records
+
+        print_table(whole_records(path))
     elif reason := why_not():
         print(f"nothing was measured: no link can be made here ({reason})")
     else:

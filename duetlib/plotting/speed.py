@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from ..experiments import results_dir
+from ..records import results_dir, whole_records
 from .chapter4 import BACKBONE_NAMES
 from .style import COLORS, INK
 
@@ -52,7 +51,7 @@ def records(name: str = "bench") -> pd.DataFrame:
     if not path.exists():
         tool = "make bench" if name == "bench" else f"python tools/{name}.py"
         raise FileNotFoundError(f"no records at {path}: run `{tool}` in a checkout")
-    return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+    return pd.DataFrame(whole_records(path))
 
 
 def part(table: pd.DataFrame, name: str) -> pd.DataFrame:
