@@ -7,7 +7,7 @@ import sys
 import warnings
 
 from data_prep.movielens import Interactions, load_movielens
-from data_prep.sources import DATASETS, DataError
+from data_prep.sources import DATASETS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
     try:
         print(options.load(options))
-    except DataError as error:
+    except ValueError as error:  # DataError is one; an argument that cannot be is another
         print(error, file=sys.stderr)
         return 1
     return 0

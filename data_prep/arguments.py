@@ -6,15 +6,30 @@ Each check takes what the caller was given by name, so that a message names it a
 
 from __future__ import annotations
 
+import argparse
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
+
+MOST_SEED = 10**13  # training multiplies it by a million, and PyTorch takes 64 bits
 
 
 def refuse(name: str, value: Any, allowed: str) -> ValueError:
     """The error for one argument: what it is called, what was given, what is allowed."""
     return ValueError(f"{name} is {value!r}: it must be {allowed}")
+
+
+def of_type(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    """For `argparse`, `type=of_type(check)`: the command line says what a ValueError says."""
+
+    def checked(text: str) -> Any:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return checked
 
 
 def whole(least: int = 0, most: int | None = None, **given: Any) -> None:
@@ -34,6 +49,11 @@ def whole(least: int = 0, most: int | None = None, **given: Any) -> None:
             raise refuse(name, value, allowed)
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what not everything that draws could take as its seed."""
+    whole(0, MOST_SEED, seed=seed)
+
+
 def number(
     least: float = 0.0, most: float = math.inf, *, above: bool = False, **given: Any
 ) -> None:
@@ -45,7 +65,7 @@ def number(
     if most < math.inf:
         allowed += f" to {most:g}"
     elif not above:
-        allowed = f"a number, {least:g} or more"
+        allowed = "a number" if least == -math.inf else f"a number, {least:g} or more"
     for name, value in given.items():
         try:
             real = float(value) if not isinstance(value, bool | str) else math.nan

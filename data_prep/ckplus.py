@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data_prep.arguments import whole
 from data_prep.places import absolute, named, optional
 from data_prep.sources import DataError, default_cache, sha256, write_aside
 from data_prep.videos import (
@@ -105,14 +106,14 @@ def load_ckplus(
 
     Raises:
         DataError: when there is no such folder, it has another layout, or nothing in it is usable.
+        ValueError: for frames of fewer than 8 pixels.
 
     Warns:
         UserWarning: names each labelled sequence that was left out, and why.
 
     Source: Chapter 8, Section 4.1.1.
     """
-    if size < 8:
-        raise DataError(f"frames of {size} pixels: take 8 or more")
+    whole(8, size=size)
     root = find_root(path)
     found, flaws = survey(root)
     key = _sum(found, size)

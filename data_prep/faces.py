@@ -14,6 +14,7 @@ on another kind of processor a pixel may be rounded to the grey beside it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_prep import drawing
+from data_prep.arguments import check_seed, number, one_of, whole
 from data_prep.drawing import ACTION_UNITS, LOOKS
 from data_prep.places import absolute
 from data_prep.sources import DataError, sha256, write_aside
@@ -181,9 +183,13 @@ def draw_people(n: int = LABELLED_SUBJECTS, *, strength: float = 1.0, seed: int 
         n: how many.
         strength: of what is personal, 0 or more: at 0 all rest alike and move alike.
         seed: another seed gives other people.
+
+    Raises:
+        ValueError: for nobody, a negative strength, or a seed that is none.
     """
-    if n < 1 or not strength >= 0:
-        raise DataError(f"{n} people at strength {strength}: take 1 or more, at 0 or more")
+    whole(1, n=n)
+    number(0, strength=strength)
+    check_seed(seed)
     units, rests = len(ACTION_UNITS), len(RESTS)
     share = np.random.default_rng([seed, 0]).random((n, len(LOOKS) + 2 * rests + 3 * units))
     look, rest, gain = np.split(share, [len(LOOKS), len(LOOKS) + 2 * rests], axis=1)
@@ -247,9 +253,20 @@ def shoot(
 
     Raises:
         DataError: for an emotion without a recipe, or a shift of what is no number of a scene.
+        ValueError: for a number of videos or people, a spread or a seed that cannot be.
     """
     _refuse_unknown("recipe for", counts, RECIPES)
     _refuse_unknown("number of a scene called", shift or {}, POSE | LIGHT)
+    whole(0, unlabelled=unlabelled, **{f"counts of {name}": n for name, n in counts.items()})
+    if not unlabelled + sum(counts.values()):
+        raise ValueError("counts and unlabelled ask for no video: ask for one at least")
+    whole(1, len(people), n_labelled=len(people) if n_labelled is None else n_labelled)
+    check_seed(seed)
+    for name, spread in (("pose", pose), ("light", light), ("noise", noise)):
+        number(0, **{name: np.min(spread), f"the largest {name}": np.max(spread)})
+    for name, by in (shift or {}).items():
+        number(-math.inf, **{f"shift of {name}": np.min(by)})
+        number(-math.inf, **{f"the largest shift of {name}": np.max(by)})
     rng = np.random.default_rng([seed, 1])
     emotion = np.repeat([CLASSES.index(name) for name in counts], list(counts.values()))
     n_labelled = len(people) if n_labelled is None else n_labelled
@@ -258,7 +275,7 @@ def shoot(
     extra = np.concatenate([others, rng.integers(len(people), size=unlabelled - len(others))])
     emotion = np.concatenate([emotion, np.zeros(unlabelled)]).astype(np.int64)
     share = rng.random((len(emotion), 3, len(ACTION_UNITS)))
-    spread = {name: pose for name in POSE} | {name: light for name in LIGHT}
+    spreads = {name: pose for name in POSE} | {name: light for name in LIGHT}
     ranges = POSE | LIGHT
     even = 2 * rng.random((2, len(ranges), len(emotion))) - 1
     grain = GRAIN[0] + (GRAIN[1] - GRAIN[0]) * rng.random(len(emotion))
@@ -268,11 +285,11 @@ def shoot(
         emotion=emotion,
         effort=_efforts(emotion, share),
         start={
-            name: middle + spread[name] * width * even[0, i] + (shift or {}).get(name, 0.0)
+            name: middle + spreads[name] * width * even[0, i] + (shift or {}).get(name, 0.0)
             for i, (name, (middle, width, _)) in enumerate(ranges.items())
         },
         drift={
-            name: spread[name] * drift * even[1, i]
+            name: spreads[name] * drift * even[1, i]
             for i, (name, (_, _, drift)) in enumerate(ranges.items())
         },
         grain=noise * grain,
@@ -358,12 +375,18 @@ def film(
 
     Returns:
         uint8 [V, T, channels, height, width].
+
+    Raises:
+        ValueError: for another number of channels, frames of fewer than 8 pixels, or times that
+            are not [V, T] from 0 to 1.
     """
-    if channels not in (1, 3):
-        raise DataError(f"{channels} channels: take 1 for grey or 3 for colour")
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 8:
-        raise DataError(f"frames of {height} × {width} pixels: take 8 or more")
+    one_of((1, 3), channels=channels)
+    height, width = size if isinstance(size, tuple) else (size, size)
+    whole(8, size=height)
+    whole(8, **{"the width of size": width})
+    if times.ndim != 2 or len(times) != len(takes):
+        raise ValueError(f"times are of shape {times.shape}: they must be [{len(takes)}, T]")
+    number(0, 1, **{"the first of times": times.min(), "the last of times": times.max()})
     numbers = _frames(takes, times)
     rows = len(numbers[1])
     pixels = CHUNK if torch.device(device).type == "cpu" else 64 * CHUNK
@@ -534,7 +557,11 @@ def write_ckplus(
 
     Raises:
         DataError: when the folder is not empty.
+        ValueError: for a number that cannot be; nothing is written then.
     """
+    whole(8, **{"the height of size": size[0], "the width of size": size[1]})
+    number(0, 1, colour=colour)
+    one_of(("Emotion", "Emotion_labels"), labels=labels)
     root = absolute(folder)
     if root.exists() and any(root.iterdir()):
         raise DataError(f"{root} is not empty: name a new folder")

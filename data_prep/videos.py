@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from data_prep.arguments import whole
 from data_prep.sources import DataError
 
 # The eight classes. From 1 on they are CK+'s own codes; a video's first frames are neutral.
@@ -37,6 +38,7 @@ SUBJECTS = 123
 LABELLED_SUBJECTS = 118
 SEQUENCES = 593
 DRAWN = "DRAWN_FACES.txt"  # marks a folder in CK+'s layout as ours
+MOST_SEED_OF_FOLDS = 2**32 - 1  # all that scikit-learn takes
 KEPT = 6  # frames of a video: the first three are neutral, the last three show the emotion
 
 Ints = NDArray[np.int64]
@@ -108,10 +110,10 @@ def folds(videos: Videos, n_folds: int = 5, seed: int = 0) -> Ints:
         [V] the fold of each video, from 0 to n_folds - 1. All videos of a person are in one fold.
 
     Raises:
-        DataError: when there are fewer people than folds.
+        ValueError: when there are fewer people than folds, or the seed is none.
     """
-    if not 2 <= n_folds <= videos.n_subjects:
-        raise DataError(f"{n_folds} folds of {videos.n_subjects} people: take from 2 to that many")
+    whole(2, videos.n_subjects, n_folds=n_folds)
+    whole(0, MOST_SEED_OF_FOLDS, seed=seed)
     dealer = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     fold = np.zeros(len(videos), dtype=np.int64)
     pairs = dealer.split(videos.subject, videos.emotion[:, -1], groups=videos.subject)
@@ -124,10 +126,10 @@ def split(videos: Videos, fold: int = 0, n_folds: int = 5, seed: int = 0) -> Spl
     """Test on one fold, validate on the next, train on the others.
 
     Raises:
-        DataError: when there is no such fold, or nothing would be left to train on.
+        ValueError: when there is no such fold, or nothing would be left to train on.
     """
-    if n_folds < 3 or not 0 <= fold < n_folds:
-        raise DataError(f"fold {fold} of {n_folds}: take 3 folds or more, numbered from 0")
+    whole(3, n_folds=n_folds)
+    whole(0, n_folds - 1, fold=fold)
     of_video = folds(videos, n_folds, seed)
     parts = of_video == fold, of_video == (fold + 1) % n_folds
     rest = ~(parts[0] | parts[1])

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data_prep.arguments import whole
+
 from .sessions import PAD
 
 
@@ -33,6 +35,7 @@ class Backbone(nn.Module):
 
     def __init__(self, dim: int = 32):
         super().__init__()
+        whole(1, dim=dim)
         self.dim = dim
         self.shapes: tuple[tuple[int, int], ...] = ((dim, dim), (dim, dim))
 
@@ -78,6 +81,7 @@ class SASRec(Backbone):
 
     def __init__(self, dim: int = 32, length: int = 30, n_blocks: int = 2):
         super().__init__(dim)
+        whole(1, length=length, n_blocks=n_blocks)
         self.length = length
         self.position = nn.Parameter(torch.randn(length, dim) * 0.1)
         self.blocks = nn.ModuleList(AttentionBlock(dim) for _ in range(n_blocks))
@@ -157,6 +161,7 @@ class DIN(Backbone):
 
     def __init__(self, dim: int = 32, hidden: int = 8):
         super().__init__(dim)
+        whole(1, hidden=hidden)
         self.of_item, self.of_click = nn.Linear(dim, hidden), nn.Linear(dim, hidden, bias=False)
         self.of_product = nn.Parameter(torch.randn(dim, hidden) / dim**0.5)
         self.out = nn.Linear(hidden, 1)

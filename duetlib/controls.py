@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from data_prep.arguments import check_seed, whole
+
 from .dynamic import Layer
 from .hypernetwork import TwoLayerGenerator
 from .ppg import FROM_DEVICE, PPG, Neck
@@ -38,6 +40,7 @@ class BiasOnly(nn.Module):
         self, dim: int, shapes: Sequence[tuple[int, int]], latent: int = 64, rank: int = 32
     ):
         super().__init__()
+        whole(1, dim=dim, latent=latent, rank=rank)
         self.neck = Neck(dim)
         self.adjust = nn.ModuleList(nn.Linear(dim, latent) for _ in shapes)
         self.weight, self.generators = nn.ParameterList(), nn.ModuleList()
@@ -76,6 +79,7 @@ class NeckAsInput(nn.Module):
         small: bool = False,
     ):
         super().__init__()
+        whole(1, dim=dim, latent=latent, rank=rank)
         self.neck = Neck(dim)
         n_in, n_out = shapes[0][0], shapes[-1][1]
         like = PPG(dim, shapes, latent, rank)
@@ -98,7 +102,13 @@ def shuffled(model: nn.Module, split: Split, seed: int = 0) -> LayersOf:
 
     Args:
         model: with `layers`. split: with one test session a user.
+
+    Raises:
+        ValueError: if a user has not exactly one session, or there is no other user.
     """
+    check_seed(seed)
+    if split.n_users < 2:
+        raise ValueError("the split has one user alone: there is nobody else's history to take")
     table = by_user(split, split.test)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(split.n_users, generator=generator).to(table.device) + 1
@@ -115,8 +125,16 @@ def stale(model: nn.Module, split: Split) -> LayersOf:
 
 @torch.no_grad()
 def constant(model: nn.Module, split: Split) -> LayersOf:
-    """Everybody gets the same layers: the mean over all users' validation histories."""
+    """Everybody gets the same layers: the mean over all users' validation histories.
+
+    Raises:
+        ValueError: if there are no validation sessions, or the model's layers are everybody's.
+    """
+    if not len(split.valid):
+        raise ValueError("no validation sessions to take the mean of: cut with n_valid >= 1")
     layers = model.layers(split.valid.history)  # type: ignore[operator]
+    if any(layer.weight.dim() == 2 for layer in layers):
+        raise ValueError("the model does not make its layers from histories: there is no mean")
     mean = [Layer(layer.weight.mean(0), layer.bias.mean(0)) for layer in layers]
     return lambda part: mean
 

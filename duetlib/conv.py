@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data_prep.arguments import whole
+
 
 def conv_loop(x: Tensor, kernel: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
     """One ordinary convolution per device, in a Python loop: slow, and plainly right.
@@ -54,6 +56,7 @@ def conv_1x1(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
         ValueError: if the filter is not 1×1, or there is not one kernel for each device.
     """
     _one_kernel_each(x, kernel)
+    whole(1, stride=stride)
     if kernel.shape[3:] != (1, 1):
         raise ValueError(f"the filter is {tuple(kernel.shape[3:])}: only (1, 1) is a linear layer")
     x = x[..., ::stride, ::stride]

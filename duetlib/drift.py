@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.arguments import check_seed, number, whole
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -27,8 +29,7 @@ def in_full_window(user: Ints, width: int) -> Bools:
     Raises:
         ValueError: if `width` is below 1 or above all histories, or `user` is not sorted.
     """
-    if width < 1:
-        raise ValueError(f"a window of {width} clicks: give at least 1")
+    whole(1, width=width)
     if (np.diff(user) < 0).any():
         raise ValueError("the clicks are not sorted by user: sort them by user and time first")
     if len(user) and np.bincount(user).max() < width:
@@ -65,9 +66,9 @@ def genre_windows(user: Ints, item: Ints, genres: Bools, width: int) -> tuple[Fl
     if (per_film[item] == 0).any():
         raise ValueError(f"item {item[(per_film[item] == 0).ravel()][0]} has no genre")
     share = genres / np.maximum(per_film, 1)  # [n_items + 1, G]
-    whole = in_full_window(user, width)
-    windows = share[item[whole]].reshape(-1, width, genres.shape[1]).mean(1)  # [R, G]
-    return windows, user[whole][::width]
+    full = in_full_window(user, width)
+    windows = share[item[full]].reshape(-1, width, genres.shape[1]).mean(1)  # [R, G]
+    return windows, user[full][::width]
 
 
 def entropy(p: Floats) -> Floats:
@@ -133,12 +134,14 @@ def shuffled_drift(
 
     Source: Chapter 1.
     """
+    whole(1, n_shuffles=n_shuffles)
+    check_seed(seed)
     rng = np.random.default_rng(seed)
-    whole = in_full_window(user, width)
-    user, item = user[whole], item[whole]
+    full = in_full_window(user, width)
+    user, item = user[full], item[full]
     group = np.arange(len(user))
     if time is not None:
-        new = (np.diff(user) != 0) | (np.diff(time[whole]) != 0)
+        new = (np.diff(user) != 0) | (np.diff(time[full]) != 0)
         group = np.concatenate([[0], np.cumsum(new)])
     drift = []
     for _ in range(n_shuffles):
@@ -161,12 +164,18 @@ def bootstrap_interval(
         its lower and its upper end.
 
     Raises:
-        ValueError: if there are no values.
+        ValueError: if there are no values or they are not [U], and for a level, a number of draws
+            or a seed that cannot be.
 
     Source: Chapter 1.
     """
+    number(0, 1, above=True, level=level)
+    whole(1, n_resamples=n_resamples)
+    check_seed(seed)
     if not len(values):
         raise ValueError("no values to draw from")
+    if np.ndim(values) != 1:
+        raise ValueError(f"values are of shape {np.shape(values)}: give one for each user, [U]")
     draws = np.random.default_rng(seed).integers(len(values), size=(n_resamples, len(values)))
     means = np.asarray(values)[draws].mean(1)  # [n_resamples]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])

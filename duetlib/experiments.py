@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 
 from data_prep import Interactions, load_movielens
+from data_prep.arguments import of_type, one_of, refuse
 
 from . import finetuning, vision_experiments
 from .controls import constant, shuffled, stale
@@ -81,6 +82,7 @@ STARTS_FROM = {
 WHOLE_ON_DEVICE = ("neck_as_input", "neck_as_input_small", "wide_head")
 
 VIDEOS = ("faces", "ckplus")
+DATASETS = ("ml-100k", "ml-1m", *VIDEOS)
 BACKBONES_OF_TABLE_1 = ("sasrec", "din", "gru4rec")
 
 # What `finetune_dynamic` tries; validation chooses.
@@ -295,7 +297,11 @@ def grid(dataset: str = "ml-100k", seeds: Sequence[int] | None = None) -> list[A
 
     Args:
         seeds: of the recommenders; five for ml-100k and three for ml-1m by default.
+
+    Raises:
+        ValueError: for another data set than the four that there are records of.
     """
+    one_of(DATASETS, dataset=dataset)
     if dataset in VIDEOS:
         return vision_experiments.grid(dataset)
     if dataset == "ml-1m":
@@ -376,21 +382,39 @@ def load_data(config: Run, allow_unverified: bool = False) -> Any:
     return load_movielens(dataset, k_core=core, allow_unverified=allow_unverified)
 
 
+def share_of_grid(text: str) -> tuple[int, int]:
+    """Which trainings of how many parts: `i/n` as i and n; a ValueError for anything else."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
+        raise refuse("shard", text, "i/n, two whole numbers, with i from 0 to n - 1")
+    return int(part), int(parts)
+
+
+def device_here(text: str) -> str:
+    """The name of a device that a tensor can be put on; a ValueError for any other."""
+    try:
+        torch.empty(1, device=text)
+    except (RuntimeError, AssertionError) as error:  # as PyTorch says that it has no CUDA
+        reason = str(error).splitlines()[0]
+        raise refuse("device", text, f"cpu, or cuda where there is one ({reason})") from None
+    return text
+
+
 def main() -> None:
     """Run what is missing from a grid; a run that another process is at is left to it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--dataset", default="ml-100k", choices=["ml-100k", "ml-1m", *VIDEOS])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--shard", default="0/1", help="i/n: every n-th training, from the i-th")
+    parser.add_argument("--dataset", default="ml-100k", choices=DATASETS)
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", type=of_type(device_here), default=there)
+    of_grid = "i/n: every n-th training, from the i-th"
+    parser.add_argument("--shard", type=of_type(share_of_grid), default="0/1", help=of_grid)
     parser.add_argument("--allow-unverified", action="store_true", help="take another SHA-256")
     args = parser.parse_args()
     if args.device == "cpu":
         torch.set_num_threads(1)  # several processes of one thread each are faster than threads
     torch.backends.cudnn.allow_tf32 = False  # on a GPU, GRUs and convolutions in full float32
     path = results_dir() / f"{args.dataset}.jsonl"
-    shard, shards = (int(number) for number in args.shard.split("/"))
-    if not 0 <= shard < shards:
-        parser.error(f"--shard {args.shard}: of i/n, i goes from 0 to n - 1")
+    shard, shards = args.shard
     runs = grid(args.dataset)
     trainings = list(dict.fromkeys(run.trains for run in runs))
     mine = set(trainings[shard::shards])

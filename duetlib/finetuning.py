@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+from data_prep.arguments import check_seed, number, one_of, refuse, whole
+
 from .controls import LayersOf
 from .dynamic import Layer, apply_layers
 from .sessions import Negatives, Sessions, Split, candidates, labels_like
@@ -51,8 +53,14 @@ def own_sessions(split: Split, negatives: int, seed: int, *, until: str) -> tupl
         negatives: for each target, drawn once, from `seed`.
         until: "valid": training targets alone; "test": those and the validation targets.
 
+    Raises:
+        ValueError: for an argument that is none of these.
+
     Source: Chapter 6.
     """
+    whole(1, negatives=negatives)
+    check_seed(seed)
+    one_of(("valid", "test"), until=until)
     sessions = split.train
     if until == "test" and split.valid is not split.test:
         sessions = split.train.then(split.valid)
@@ -72,6 +80,8 @@ def rows_of(sessions: Sessions, ids: Tensor, users: Tensor, last: int | None = N
         sessions, ids: of `own_sessions`. users: `[U]` indices from 0.
         last: how many, counted back from the end; all if None.
     """
+    if last is not None:
+        whole(1, last=last)
     count = torch.bincount(sessions.user, minlength=int(users.max()) + 2)[1:]
     kept = count if last is None else count.clamp(max=last)
     first, kept = (count.cumsum(0) - kept)[users], kept[users]  # [U]
@@ -108,18 +118,42 @@ def finetune_dynamic(
         model: a trained base. rows: all of them are one batch. lr: of Adam.
         steps: after how many steps to give out the layers, in increasing order.
 
-    Yields:
-        For each number in `steps`, layers with `weight [U, N_in, N_out]` and `bias [U, N_out]`.
+    Returns:
+        For each number in `steps`, layers with `weight [U, N_in, N_out]` and `bias [U, N_out]`,
+        one after the other as the training gets there.
+
+    Raises:
+        ValueError: for a rate that is not above 0, steps that are not in increasing order, or a
+            model that does not have the same layers for everybody.
 
     Source: Chapter 6.
     """
+    number(0, above=True, lr=lr)
+    steps = list(steps)
+    if not steps or steps != sorted(set(steps)):
+        raise refuse("steps", steps, "whole numbers in increasing order, one at least")
+    whole(1, **{"the first of steps": steps[0], "the last of steps": steps[-1]})
+    with torch.no_grad():
+        shared = model.layers(rows.history[:1, 0])
+    if any(layer.weight.dim() != 2 for layer in shared):
+        raise ValueError("the model makes layers from histories: fine-tuning starts from a base")
+    return _tuned(model, rows, shared, lr, steps)
+
+
+def _tuned(
+    model: UniversalMetaNetwork,
+    rows: OwnRows,
+    shared: Sequence[Layer],
+    lr: float,
+    steps: Sequence[int],
+) -> Iterator[list[Layer]]:
+    """What `finetune_dynamic` gives out, from the layers that everybody starts with."""
     n_users, n = rows.there.shape
     with torch.no_grad():
         pair = (part.flatten(0, 1).split(2048) for part in (rows.history, rows.ids))
         parts = zip(*pair, strict=True)
         computed = [model.features(history, ids) for history, ids in parts]
         features, items = (torch.cat(part) for part in zip(*computed, strict=True))
-        shared = model.layers(rows.history[:1, 0])
     tensors = [t.detach().expand(n_users, *t.shape).clone() for layer in shared for t in layer]
     layers = [Layer(*pair) for pair in zip(tensors[::2], tensors[1::2], strict=True)]
     for tensor in tensors:
@@ -169,9 +203,14 @@ class Copies:
 
     Args:
         model: a trained base. n_users: copies. lr: of Adam.
+
+    Raises:
+        ValueError: for no user, or a rate that is not above 0.
     """
 
     def __init__(self, model: UniversalMetaNetwork, n_users: int, lr: float):
+        whole(1, n_users=n_users)
+        number(0, above=True, lr=lr)
         self.model = copy.deepcopy(model)
         for part in self.model.modules():
             if type(part) is nn.GRU and part.num_layers == 1 and part.bias and part.batch_first:

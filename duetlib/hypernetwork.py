@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from data_prep.arguments import number, whole
+
 from .dynamic import Layer
 
 
@@ -53,6 +55,9 @@ class TwoLayerGenerator(nn.Module):
         self, rows: int, cols: int, latent: int, rank: int, std: float, from_code: float = 1.0
     ):
         super().__init__()
+        whole(1, rows=rows, cols=cols, latent=latent, rank=rank)
+        number(0, std=std)
+        number(0, 1, from_code=from_code)
         self.W_1 = nn.Parameter(torch.randn(rows, rank, latent))
         self.B_1 = nn.Parameter(torch.randn(rows, rank))
         self.W_2 = nn.Parameter(torch.randn(rank, cols) / math.sqrt(rank))
@@ -128,6 +133,7 @@ class HyperNetwork(nn.Module):
         rank: int = 32,
     ):
         super().__init__()
+        whole(1, latent=latent, rank=rank)
         self.grids = [block_grid(target, base) for target in targets]
         self.base = tuple(base)
         self.z = nn.ParameterList(torch.randn(i * j, latent) for i, j in self.grids)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from data_prep.arguments import check_seed, whole
+
 from .generator import encode
 from .sessions import PAD, Sessions
 from .umn import UniversalMetaNetwork
@@ -44,6 +46,7 @@ def pairs(model: UniversalMetaNetwork, sessions: Sessions, clicks: int = 10) -> 
 
     Source: Chapter 10; E_share of Eq. (5).
     """
+    whole(1, clicks=clicks)
     history = sessions.history
     count = (history != PAD).sum(1)  # [N]
     long = count >= clicks
@@ -57,8 +60,15 @@ def pairs(model: UniversalMetaNetwork, sessions: Sessions, clicks: int = 10) -> 
 
 
 def split_users(user: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Half of the users to learn from, a quarter to choose the epoch by, a quarter to attack."""
+    """Half of the users to learn from, a quarter to choose the epoch by, a quarter to attack.
+
+    Raises:
+        ValueError: for fewer than four users.
+    """
+    check_seed(seed)
     ids = user.unique()
+    if len(ids) < 4:
+        raise ValueError(f"there are {len(ids)} users: three parts of them take four or more")
     drawn = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed))]
     learn, choose, attack = drawn.tensor_split([len(ids) // 2, 3 * len(ids) // 4])
     return learn, choose, attack
@@ -76,6 +86,7 @@ def recall(scores: Tensor, recent: Tensor, guesses: int | None = None) -> Tensor
         scores: `[N, V + 1]` for each item, or `[V + 1]` for everybody.
         recent: `[N, k]` clicks, all different. guesses: how many scores count; k by default.
     """
+    whole(1, guesses=recent.shape[1] if guesses is None else guesses)
     scores = scores.expand(len(recent), -1).clone()
     scores[:, PAD] = float("-inf")  # padding is no click
     best = scores.topk(guesses or recent.shape[1]).indices  # [N, guesses]
@@ -119,8 +130,14 @@ def learn(
         known: to learn from. choose: other users, who decide when to stop: after three epochs
             without a better recall. n_items: ids from 1. k: clicks. seed: of start and order.
 
+    Raises:
+        ValueError: if no epoch is asked for, or more clicks than the pairs have.
+
     Source: Chapter 10; compare Song and Raghunathan (2020).
     """
+    whole(1, n_items=n_items, epochs=epochs)
+    whole(1, min(part.recent.shape[1] for part in (known, choose)), k=k)
+    check_seed(seed)
     torch.manual_seed(seed)
     attack = Attack(known.embedding, n_items).to(known.embedding.device)
     optimizer = torch.optim.Adam(attack.parameters(), lr=2e-3, fused=True)

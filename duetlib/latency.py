@@ -11,9 +11,11 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+
+from data_prep.arguments import check_seed, number, one_of, whole
 
 from . import paper
 from .metrics import payload_bytes
@@ -58,8 +60,14 @@ def readings(row: str, part: str) -> list[Reading]:
     Args:
         row: a data set of MovieLens or a MobileNetV3. part: `samples`, `embedding` or `layers`.
 
+    Raises:
+        ValueError: for another row or part.
+
     Source: Chapter 9, Table 3.
     """
+    rows, parts = zip(*paper.TABLE_3, strict=True)
+    one_of(dict.fromkeys(rows), row=row)
+    one_of(dict.fromkeys(parts), part=part)
     ours = payload_bytes(RECOMMENDER)
     mixed = Reading(ours / 1.024, "8.25 KB turned into MB by 1,024 and back into KB by 1,000")
     if part == "embedding":
@@ -86,8 +94,10 @@ def as_counted(n_bytes: float, unit: str, bandwidth: float | None = None) -> flo
         unit: `KB` or `MB` for a size, `ms` or `s` for a time. bandwidth: MB/s.
 
     Raises:
-        ValueError: for another unit.
+        ValueError: for another unit, a negative size, or a bandwidth that is not above 0.
     """
+    number(0, n_bytes=n_bytes)
+    number(0, above=True, bandwidth=1 if bandwidth is None else bandwidth)
     if unit not in ("KB", "MB", "ms", "s"):
         raise ValueError(f"unit {unit!r} is not one of KB, MB, ms, s, which Table 3 uses")
     size = n_bytes / (1024 if unit in ("KB", "ms") else 1024**2)
@@ -161,16 +171,21 @@ def table_3() -> list[Cell]:
 
 
 def printed_ms(text: str) -> float:
-    """A printed time in milliseconds."""
+    """A printed time in milliseconds; a ValueError for another unit than `ms` or `s`."""
     value, _, unit = paper.amount(text)
+    one_of(("ms", "s"), **{f"the unit of {text}": unit})
     return value * 1000 if unit == "s" else value
 
 
 def delay_from_table_3(row: str) -> float:
     """Milliseconds of Table 3's last column, samples up plus layers down: Tables 1 and 2's delay.
 
+    Raises:
+        ValueError: for a row that Table 3 does not have.
+
     Source: Chapter 9, Table 3.
     """
+    one_of(dict.fromkeys(name for name, _ in paper.TABLE_3), row=row)
     return sum(printed_ms(paper.TABLE_3[row, part][-1]) for part in ("samples", "layers"))
 
 
@@ -184,10 +199,17 @@ class Link:
     Attributes:
         bandwidth: MB/s, an MB being a million bytes, the same in both directions.
         round_trip: milliseconds from a question to the answer, both of no size.
+
+    Raises:
+        ValueError: for a bandwidth that is not above 0, or a negative time.
     """
 
     bandwidth: float
     round_trip: float
+
+    def __post_init__(self) -> None:
+        number(0, above=True, bandwidth=self.bandwidth)
+        number(0, round_trip=self.round_trip)
 
 
 def transfer_ms(n_bytes: float, bandwidth: float) -> float:
@@ -195,7 +217,12 @@ def transfer_ms(n_bytes: float, bandwidth: float) -> float:
 
     Args:
         bandwidth: MB/s, an MB being a million bytes.
+
+    Raises:
+        ValueError: for a negative number of bytes, or a bandwidth that is not above 0.
     """
+    number(0, n_bytes=n_bytes)
+    number(0, above=True, bandwidth=bandwidth)
     return n_bytes / (1000 * bandwidth)
 
 
@@ -206,6 +233,7 @@ def slow_start_rounds(n_bytes: int) -> int:
 
     Source: Chapter 9; RFC 5681 and 6928.
     """
+    number(0, n_bytes=n_bytes)
     segments = math.ceil(n_bytes / SEGMENT)
     return math.ceil(segments / INITIAL_WINDOW).bit_length()
 
@@ -242,8 +270,14 @@ def delay(
             has to be set up. TCP starts slowly all the same once it has been idle (RFC 5681).
         cloud, device: measured terms, such as the generator's milliseconds.
 
+    Raises:
+        ValueError: for a number of bytes, or a term, that is negative.
+
     Source: Chapter 9.
     """
+    number(0, upload=upload, download=download)
+    for measured in (cloud, device):
+        number(0, **(measured or {}))
     trip = link.round_trip
     set_up = {} if connected else {"TCP set-up": trip, "TLS 1.3 set-up": trip}
     return {
@@ -271,6 +305,7 @@ def size_that_matters(link: Link, upload: int = 120, share: float = 0.1) -> int:
 
     Source: Chapter 9.
     """
+    number(0, share=share)
 
     def wait(download: int) -> float:
         return total_ms(delay(upload, download, link, connected=True))
@@ -293,18 +328,19 @@ def queue_ms(load: float, service_ms: float, service: Service = "fixed") -> floa
         load: ρ, the share of the time that the server is busy, below 1. service_ms: s.
 
     Raises:
-        ValueError: for a load that is not from 0 to below 1: the queue would grow for ever.
+        ValueError: for a load that is not from 0 to below 1: the queue would grow for ever; or a
+            negative time.
 
     Source: Chapter 9; Kleinrock (1975).
     """
     if not 0 <= load < 1:
         raise ValueError(f"load is {load}: it must be from 0 to below 1, or the queue never ends")
+    number(0, service_ms=service_ms)
     return load * service_ms / (1 - load) / (2 if _is_fixed(service) else 1)
 
 
 def _is_fixed(service: Service) -> bool:
-    if service not in ("fixed", "random"):
-        raise ValueError(f"service {service!r} is not 'fixed' or 'random'")
+    one_of(get_args(Service), service=service)
     return service == "fixed"
 
 
@@ -323,12 +359,16 @@ def simulate_queue(
         `[n]` milliseconds.
 
     Raises:
-        ValueError: for a load that is not between 0 and 1.
+        ValueError: for a load that is not between 0 and 1, a time that is not above 0, or no
+            request.
 
     Source: Chapter 9; Lindley (1952).
     """
     if not 0 < load < 1:
         raise ValueError(f"load is {load}: it must be between 0 and 1, or the queue never ends")
+    number(0, above=True, service_ms=service_ms)
+    whole(1, n=n)
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     between = rng.exponential(service_ms / load, n - 1)
     fixed = _is_fixed(service)

@@ -12,7 +12,19 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from data_prep.arguments import whole
+
 from .ppg import n_generated
+
+
+def _right_and_wrong(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """`[N, 1]` scores of the right answers, and `[N, C - 1]` of the wrong ones."""
+    if scores.dim() != 2 or not len(scores) or scores.shape[1] < 2:
+        raise ValueError(
+            f"scores are of shape {list(scores.shape)}: they must be [N, C], a row for each "
+            "session, the right answer in column 0 and wrong ones in the others"
+        )
+    return scores[:, :1], scores[:, 1:]
 
 
 def auc(scores: Tensor) -> float:
@@ -20,7 +32,11 @@ def auc(scores: Tensor) -> float:
 
     Args:
         scores: `[N, C]`, the right answer in column 0.
+
+    Raises:
+        ValueError: for another shape, or a score that is no finite number.
     """
+    _right_and_wrong(scores)
     labels = torch.zeros(scores.shape, dtype=torch.bool)
     labels[:, 0] = True
     return float(roc_auc_score(labels.flatten().numpy(), scores.cpu().flatten().numpy()))
@@ -38,7 +54,7 @@ def auc_shares(scores: Tensor) -> tuple[Tensor, Tensor]:
         `[N]` the share of *all* wrong candidates that a session's right one beats, and `[N]` the
         share of *all* right ones that beat a session's wrong ones, ties one half.
     """
-    right, wrong = scores[:, 0].contiguous(), scores[:, 1:].contiguous()
+    right, wrong = (part.contiguous() for part in _right_and_wrong(scores))
 
     def below(values: Tensor, among: Tensor) -> Tensor:
         """For each value the share of `among` that is less, ties one half."""
@@ -46,7 +62,7 @@ def auc_shares(scores: Tensor) -> tuple[Tensor, Tensor]:
         less = torch.searchsorted(order, values) + torch.searchsorted(order, values, right=True)
         return less.double() / (2 * order.numel())
 
-    return below(right, wrong), 1 - below(wrong, right).mean(1)
+    return below(right[:, 0], wrong), 1 - below(wrong, right).mean(1)
 
 
 def user_auc(scores: Tensor) -> Tensor:
@@ -54,18 +70,19 @@ def user_auc(scores: Tensor) -> Tensor:
 
     Ties count one half. `[N, C]` to `[N]`; the mean over users is "user AUC".
     """
-    right, wrong = scores[:, :1], scores[:, 1:]
+    right, wrong = _right_and_wrong(scores)
     return ((wrong < right).float() + 0.5 * (wrong == right).float()).mean(1)
 
 
 def rank_of_target(scores: Tensor) -> Tensor:
     """Rank of column 0 in each row, from 1; of tied candidates half stand above it. `[N]` float."""
-    right, wrong = scores[:, :1], scores[:, 1:]
+    right, wrong = _right_and_wrong(scores)
     return 1 + (wrong > right).sum(1) + 0.5 * (wrong == right).sum(1)
 
 
 def hit_rate(rank: Tensor, k: int = 10) -> Tensor:
     """1 where the right answer is among the first `k`: `[N]`, its mean is HR@k."""
+    whole(1, k=k)
     return (rank <= k).float()
 
 
@@ -92,4 +109,5 @@ def count_flops(module: Callable[..., object], *inputs: Tensor) -> int:
 
 def payload_bytes(shapes: Sequence[tuple[int, int]], bytes_per_number: int = 4) -> int:
     """What a device downloads at the start of a session: P numbers of `bytes_per_number` bytes."""
+    whole(1, bytes_per_number=bytes_per_number)
     return n_generated(shapes) * bytes_per_number

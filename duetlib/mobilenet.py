@@ -12,6 +12,8 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from data_prep.arguments import number, whole
+
 NAMES = ("mobilenet_v3_small", "mobilenet_v3_large")
 HEAD = 1280  # width of the fully connected layer
 # torchvision's BatchNorm moves its running mean by 1 % an update: right for ImageNet's hundreds of
@@ -51,12 +53,14 @@ def mobilenet_v3(name: str, n_classes: int = 8, momentum: float = MOMENTUM) -> n
         name: one of `NAMES`. n_classes: K. momentum: of every BatchNorm.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, no class, or a momentum that is not from 0 to 1.
 
     Source: Howard et al. (2019), Tables 1 and 2; Chapter 8.
     """
     if name not in NAMES:
         raise ValueError(f"model {name!r} is not one of {', '.join(NAMES)}")
+    whole(1, n_classes=n_classes)
+    number(0, 1, momentum=momentum)
     norm = functools.partial(nn.BatchNorm2d, eps=0.001, momentum=momentum)
     make = getattr(torchvision_models(), name)
     model = make(weights=None, num_classes=n_classes, norm_layer=norm)

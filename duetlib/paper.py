@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from data_prep.arguments import one_of
+
 
 class Printed(NamedTuple):
     """A mean and a standard deviation, as printed.
@@ -165,13 +167,20 @@ def amount(text: str) -> Amount:
 def params_as_counted(dataset: str, backbone: str) -> float:
     """Table 1's Param. in "K": the item table in units of 1,024, all other layers in thousands.
 
+    Raises:
+        ValueError: for a data set or a backbone that Table 1 does not have.
+
     Source: Chapter 7.
     """
+    one_of(ROWS, dataset=dataset)
+    one_of(OTHER_LAYERS, backbone=backbone)
     return ROWS[dataset] * WIDTH / 1024 + OTHER_LAYERS[backbone] / 1000
 
 
 def params_of_real_table(dataset: str, backbone: str) -> int:
     """The same layers with a row for each film that there is, each number counted once."""
+    one_of(ITEMS, dataset=dataset)
+    one_of(OTHER_LAYERS, backbone=backbone)
     return ITEMS[dataset] * WIDTH + OTHER_LAYERS[backbone]
 
 
@@ -182,6 +191,7 @@ def flops_of_table(dataset: str) -> float:
 
     Source: Chapter 7.
     """
+    one_of(ROWS, dataset=dataset)
     return 2 * ROWS[dataset] * WIDTH / 2**20
 
 
@@ -199,4 +209,5 @@ def swa_spread_ratios() -> dict[tuple[str, str], float]:
 
 def table_4_spreads(model: str) -> dict[int, float]:
     """Printed standard deviation of a MobileNetV3 by N_p, in order of N_p."""
+    one_of(dict.fromkeys(name for name, _ in TABLE_4), model=model)
     return {n: printed.std for (name, n), printed in TABLE_4.items() if name == model}

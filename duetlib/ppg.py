@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from data_prep.arguments import number, one_of, whole
+
 from .backbones import last_click
 from .dynamic import Layer
 from .hypernetwork import TwoLayerGenerator
-from .swa import StableWeightAdapter, Temperature
+from .swa import StableWeightAdapter, Temperature, check_temperature
 
 Form = Literal["two_layer", "dense"]
 NeckKind = Literal["gru", "mean", "state"]
@@ -78,7 +80,7 @@ class PPG(nn.Module):
             train, as in the authors' published code (method `duet_as_released`).
 
     Raises:
-        ValueError: for an unknown form or neck, or fewer than one generator.
+        ValueError: for an unknown form, neck or temperature, or a size or tau that cannot be.
 
     Source: Chapter 4, Eq. (5) and (6).
     """
@@ -97,12 +99,10 @@ class PPG(nn.Module):
         frozen: bool = False,
     ):
         super().__init__()
-        if form not in ("two_layer", "dense"):
-            raise ValueError(f"form {form!r} is not 'two_layer' or 'dense'")
-        if neck not in ("gru", "mean", "state"):
-            raise ValueError(f"neck {neck!r} is not 'gru', 'mean' or 'state'")
-        if n_generators < 1:
-            raise ValueError(f"n_generators (N_p) is {n_generators}, and must be 1 or more")
+        whole(1, dim=dim, latent=latent, rank=rank, n_generators=n_generators)
+        one_of(get_args(Form), form=form)
+        one_of(get_args(NeckKind), neck=neck)
+        check_temperature(tau, temperature)
         self.shapes = tuple(shapes)
         self.reads_state = neck == "state"
         self.neck = nn.Identity() if self.reads_state else NECKS[neck](dim)
@@ -174,11 +174,17 @@ def ppg_loss(logits: Tensor, labels: Tensor, gamma: float = 1.0, t: Tensor | Non
     Returns:
         The weighted mean over samples, a scalar.
 
+    Raises:
+        ValueError: if there is not one `t` for each row, or gamma is negative.
+
     Source: Chapter 4, Eq. (7).
     """
     loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     per_sample = loss.mean(1)  # [B]
     if t is None:
         return per_sample.mean()
+    if t.shape != per_sample.shape:
+        raise ValueError(f"t is of shape {list(t.shape)}: it must be [B], {list(per_sample.shape)}")
+    number(0, gamma=gamma)
     weight = torch.pow(torch.as_tensor(gamma, device=t.device), t.to(logits.dtype))
     return (weight * per_sample).sum() / weight.sum()

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from data_prep.arguments import check_seed, number, whole
+
 from .dynamic import Layer, apply_layers
 from .generator import encode
 from .sessions import Sessions
@@ -27,11 +29,17 @@ class Late(nn.Module):
         source: a `PPG` that has a neck (not `state`). oldest: each row misses 0 to this many
             clicks, drawn anew each time; one click is always left.
 
+    Raises:
+        ValueError: for a negative `oldest`, or a source without a neck.
+
     Source: Chapter 11.
     """
 
     def __init__(self, source: nn.Module, oldest: int):
         super().__init__()
+        whole(0, oldest=oldest)
+        if getattr(source, "reads_state", False):
+            raise ValueError("the source reads the backbone's state: it has no neck to train late")
         self.source, self.oldest = source, oldest
 
     def forward(self, clicks: Tensor, mask: Tensor) -> list[Layer]:
@@ -60,8 +68,10 @@ def by_click(sessions: Sessions, X: Tensor) -> Tensor:
         sessions: T of each user, in the order of time. X: `[U · T, ...]` a row for each.
 
     Raises:
-        ValueError: if users have different numbers of sessions.
+        ValueError: if users have different numbers of sessions, or X has not a row for each.
     """
+    if len(X) != len(sessions):
+        raise ValueError(f"X has {len(X)} rows, and there are {len(sessions)} sessions")
     n_users = len(sessions.user.unique())
     counts = sessions.user.bincount()
     if not torch.all(counts[counts > 0] == len(sessions) // n_users):
@@ -103,11 +113,15 @@ def scores_of_ages(
 
 def every(n: int, n_clicks: int, n_users: int) -> Tensor:
     """`[T, U]` whether a device asks: at the first click, and at each n-th after it."""
+    whole(1, n=n, n_clicks=n_clicks, n_users=n_users)
     return (torch.arange(n_clicks) % n == 0).unsqueeze(1).expand(-1, n_users)
 
 
 def at_random(share: float, n_clicks: int, n_users: int, seed: int = 0) -> Tensor:
     """`[T, U]` whether a device asks: at the first click, and at a random share of the others."""
+    number(0, 1, share=share)
+    whole(1, n_clicks=n_clicks, n_users=n_users)
+    check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     asks = torch.rand(n_clicks, n_users, generator=generator) < share
     asks[0] = True
@@ -122,6 +136,7 @@ def when_moved(embedding: Tensor, far: float) -> Tensor:
         embedding: `[T, U, D]` E_share at each click, which the device's own neck makes.
         far: the distance that may be covered without asking.
     """
+    number(0, far=far)
     asks = torch.ones(embedding.shape[:2], dtype=torch.bool, device=embedding.device)
     last = embedding[0]  # [U, D]
     for t in range(1, len(embedding)):

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_prep.arguments import whole
+
 from .dynamic import Layer
 from .ppg import n_generated, split_bias
 from .spectrum import spectrum
@@ -60,8 +62,7 @@ def rounded(X: Tensor, shapes: Shapes, bits: int) -> Rounded:
 
     Source: Chapter 11.
     """
-    if not 2 <= bits <= 8:
-        raise ValueError(f"bits is {bits}, and must be from 2 to 8")
+    whole(2, 8, bits=bits)
     if X.shape[1] != n_generated(shapes):
         raise ValueError(f"{X.shape[1]} numbers are not the {n_generated(shapes)} of {shapes}")
     neuron, top = neurons(shapes).to(X.device), 2 ** (bits - 1) - 1
@@ -89,6 +90,7 @@ def neurons(shapes: Shapes) -> Tensor:
 
 def rounded_bytes(shapes: Shapes, bits: int) -> int:
     """What a rounded download takes: P counts, packed without gaps, and the size of each step."""
+    whole(2, 8, bits=bits)
     n_neurons = sum(n_out for _, n_out in shapes)
     return -(-n_generated(shapes) * bits // 8) + SCALE_BYTES * n_neurons
 
@@ -97,8 +99,9 @@ def pack_counts(counts: Tensor, bits: int) -> bytes:
     """`[P]` counts of one device as bytes, `bits` bits each, the lowest first.
 
     Raises:
-        ValueError: if a code takes more bits.
+        ValueError: if a code takes more bits, or `bits` is not 2 to 8.
     """
+    whole(2, 8, bits=bits)
     top = 2 ** (bits - 1) - 1
     steps = counts.cpu().numpy().astype(np.int16) + top  # from 0
     if ((steps < 0) | (steps > 2 * top)).any():
@@ -110,8 +113,11 @@ def unpack_counts(packed: bytes, n: int, bits: int) -> Tensor:
     """The `[n]` counts, int8, that `pack_counts` has packed.
 
     Raises:
-        ValueError: if there are not exactly as many bytes as n counts take.
+        ValueError: if there are not exactly as many bytes as n counts take, or `bits` is not from 2
+            to 8.
     """
+    whole(0, n=n)
+    whole(2, 8, bits=bits)
     if len(packed) != -(-n * bits // 8):
         raise ValueError(f"{len(packed)} bytes are not the {-(-n * bits // 8)} of {n} counts")
     found = np.unpackbits(np.frombuffer(packed, np.uint8), count=n * bits, bitorder="little")
@@ -134,6 +140,7 @@ class Axes(NamedTuple):
 
     def first(self, k: int) -> Axes:
         """The k of them along which layers differ most."""
+        whole(1, len(self.axes), k=k)
         return Axes(self.mean, self.axes[:k], self.step[:k], self.share[:k])
 
     def coordinates(self, X: Tensor) -> Tensor:
@@ -157,8 +164,7 @@ def axes_of(X: Tensor, k: int) -> Axes:
     Source: Chapter 11.
     """
     found = spectrum(X)
-    if not 1 <= k <= len(found.share):
-        raise ValueError(f"k is {k}, and must be from 1 to {len(found.share)}")
+    whole(1, len(found.share), k=k)
     axes = found.axes[:k]
     reach = ((X - found.mean) @ axes.T).abs().amax(0)  # [k]
     step = reach.clamp(min=torch.finfo(X.dtype).tiny) / 127

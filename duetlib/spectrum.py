@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from data_prep.arguments import number, whole
+
 
 class Spectrum(NamedTuple):
     """Directions in which points vary, at right angles, the widest first.
@@ -21,10 +23,12 @@ class Spectrum(NamedTuple):
 
     def holding(self, held: float) -> int:
         """How many of the first directions it takes to hold that share of the variance."""
+        number(0, 1, held=held)
         return min(int((self.share.cumsum(0) < held).sum()) + 1, len(self.share))
 
     def keep(self, X: Tensor, k: int) -> Tensor:
         """`[B, P]` points rebuilt from the mean and their coordinates on the first k axes."""
+        whole(0, len(self.axes), k=k)
         axes = self.axes[:k]
         return self.mean + (X - self.mean) @ axes.T @ axes
 

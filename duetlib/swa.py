@@ -10,10 +10,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+
+from data_prep.arguments import number, one_of, refuse
 
 from .hypernetwork import TwoLayerGenerator, generate
 
@@ -53,13 +55,19 @@ def adapter_weights(p_prime: Tensor, tau: float, temperature: Temperature = "tem
 
     Source: Chapter 5, Eq. (8).
     """
-    if tau <= 0:
-        raise ValueError(f"tau is {tau}, and must be positive")
+    if not 0 < tau < math.inf:  # in every training step: short
+        raise refuse("tau", tau, "a number above 0")
     if temperature == "as_printed":
         return torch.softmax(_shares(p_prime / tau), dim=0)
     if temperature == "tempered":
         return torch.softmax(_shares(p_prime) / tau, dim=0)
-    raise ValueError(f"temperature {temperature!r} is not 'as_printed' or 'tempered'")
+    raise refuse("temperature", temperature, "'as_printed' or 'tempered'")
+
+
+def check_temperature(tau: float, temperature: Temperature) -> None:
+    """Refuse a tau that is not a number above 0, or an unknown kind of temperature."""
+    number(0, above=True, tau=tau)
+    one_of(get_args(Temperature), temperature=temperature)
 
 
 def _shares(p_prime: Tensor) -> Tensor:
@@ -83,7 +91,7 @@ class StableWeightAdapter(nn.Module):
     as the ordinary layer that a single generator starts as.
 
     Raises:
-        ValueError: if there are no generators.
+        ValueError: if there are no generators, or of unlike sizes, and as `adapter_weights`.
 
     Source: Chapter 5, Eq. (8) and (9).
     """
@@ -97,6 +105,10 @@ class StableWeightAdapter(nn.Module):
         super().__init__()
         if not generators:
             raise ValueError("the adapter needs at least one generator")
+        sizes = {tuple(tuple(p.shape) for p in g.parameters()) for g in generators}
+        if len(sizes) > 1:
+            raise ValueError(f"the generators are of {len(sizes)} sizes: they must be of one")
+        check_temperature(tau, temperature)
         self.tau, self.temperature = tau, temperature
         grow = math.sqrt(len(generators))
 

@@ -15,9 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from .experiments import Run, grid, load_records, unpack
+from data_prep.arguments import check_seed, one_of, whole
+
+from .experiments import PROTOCOLS, STARTS_FROM, Run, grid, load_records, unpack
 from .paper import TABLE_1
 from .records import key_of, results_dir, whole_records
+from .umn import METHODS
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +28,7 @@ DRAWS = 4000  # of the bootstrap
 SHIFTS = 50  # of the seeds, for each draw of users: cheap, and their tails are long
 SETTINGS = {"form": "two_layer", "neck": "gru", "temperature": "tempered", "tau": 1.0}
 NEEDED = "dataset backbone method seed split core scheme n_p auc users config date code device"
+METRICS = ("auc", "user_auc", "hr10", "ndcg10", "hr10_full", "ndcg10_full")
 NOT_MEASURED = "not measured"
 
 
@@ -43,7 +47,11 @@ def standard(records: pd.DataFrame, split: str = "leave-one-out") -> pd.DataFram
 
     Args:
         split: `leave-one-out` (ours) or `last-10` (to be laid beside the printed numbers).
+
+    Raises:
+        ValueError: for another protocol.
     """
+    one_of(PROTOCOLS, split=split)
     kept = (records["split"] == split) & (records["scheme"] == "joint")
     for name, value in SETTINGS.items():
         kept &= records[name] == value
@@ -98,7 +106,14 @@ def resampled_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats
 
     Returns:
         `[draws · SHIFTS]`, or `[draws]` from one seed.
+
+    Raises:
+        ValueError: for values that are not `[S, U]`, no draw, or a seed that is none.
     """
+    whole(1, draws=draws)
+    check_seed(seed)
+    if np.ndim(values) != 2 or not np.size(values):
+        raise ValueError(f"values are of shape {np.shape(values)}: give [S, U], one at least")
     n_seeds, n_users = values.shape
     means = user_draws(n_users, draws, seed) @ values.mean(0)
     if n_seeds == 1:
@@ -145,18 +160,29 @@ def difference(
         runs, than: the records of one method each, a row a seed. comparisons: in the whole table.
 
     Raises:
-        ValueError: if they have no seed in common.
+        ValueError: if they have no seed in common, another metric, or no comparison.
     """
+    whole(1, comparisons=comparisons)
+    _check_metric(metric)
     seeds = sorted(set(runs["seed"]) & set(than["seed"]))
     if not seeds:
         raise ValueError("the two methods have no seed in common")
     pairs = share_matrix(runs, metric, seeds) - share_matrix(than, metric, seeds)  # [S, U]
     means = resampled_means(pairs)
-    tail = 2.5 / max(comparisons, 1)
+    tail = 2.5 / comparisons
     low, high, low_all, high_all = np.percentile(means, [2.5, 97.5, tail, 100 - tail])
     exact = runs.set_index("seed")[metric] - than.set_index("seed")[metric]
     mean = float(exact.loc[seeds].mean())
     return Difference(mean, low, high, len(seeds), pairs.shape[1], low_all, high_all)
+
+
+def _check_metric(metric: str) -> None:
+    one_of(METRICS, metric=metric)
+
+
+def _check_methods(*names: str) -> None:
+    for name in names:
+        one_of((*METHODS, *STARTS_FROM), method=name)
 
 
 def differences(
@@ -165,11 +191,17 @@ def differences(
     """Every method against one, for each backbone: a row a comparison.
 
     Args:
-        records: of one data set and protocol (`standard`). methods: all that are there by default.
+        records: of one data set and protocol (`standard`). than: the one that all are held against.
+        methods: all that are there by default.
 
     Returns:
         Columns `backbone`, `method`, those of `Difference`, `verdict`.
+
+    Raises:
+        ValueError: for a method or a metric that no record could have.
     """
+    _check_metric(metric)
+    _check_methods(than, *methods)
     groups = dict(list(with_users(records).groupby(["backbone", "method"], sort=False)))
     pairs = [
         (backbone, method)
@@ -209,6 +241,8 @@ def kept(
         the whole. All NaN where a record is missing, and the share where the gain's interval is not
         above zero: a share of what may be nothing means nothing.
     """
+    _check_metric(metric)
+    _check_methods(than, whole, *methods)
     groups = dict(list(with_users(records).groupby(["backbone", "method"], sort=False)))
     rows = []
     for backbone in dict.fromkeys(records["backbone"]):
@@ -252,6 +286,7 @@ def interval(runs: pd.DataFrame, metric: str = "auc") -> tuple[float, float]:
 
     NaN where no record holds what each user adds.
     """
+    _check_metric(metric)
     runs = with_users(runs)
     if runs.empty:
         return float("nan"), float("nan")
@@ -269,7 +304,11 @@ def table_1(records: pd.DataFrame, dataset: str) -> pd.DataFrame:
     Returns:
         Columns `backbone`, `method`, `mean`, `std`, `seeds`, `low`, `high`, `printed` and
         `printed_std`; NaN where there is no record yet.
+
+    Raises:
+        ValueError: for a data set that Table 1 does not have.
     """
+    one_of(dict.fromkeys(of for of, _, _ in TABLE_1), dataset=dataset)
     rows: list[dict[str, Any]] = []
     for (of, backbone, method), printed in TABLE_1.items():
         if of != dataset:

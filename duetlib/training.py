@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import pooch
 import torch
@@ -25,12 +25,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from data_prep.arguments import check_seed, number, one_of, whole
 from data_prep.places import named, optional
 
 from . import metrics
 from .controls import LayersOf
 from .graphs import CapturedStep
 from .ppg import ppg_loss
+from .precision import full_precision
 from .sessions import Negatives, Sessions, Split, candidates, labels_like
 from .swa import StableWeightAdapter
 from .umn import OrdinaryLayers, UniversalMetaNetwork, build
@@ -51,6 +53,9 @@ class TrainConfig:
         negatives: for each target. gamma: γ of Eq. 7; it changes nothing here, where each session
             has one target. scheme: `joint` (Section 3.3.2) or `alternating` (Algorithm 1).
             max_epochs, patience: when to stop.
+
+    Raises:
+        ValueError: for a value that no training could have; it names it, and what is allowed.
     """
 
     lr: float = 1e-3
@@ -61,6 +66,13 @@ class TrainConfig:
     scheme: Scheme = "joint"
     max_epochs: int = 40
     patience: int = 3
+
+    def __post_init__(self) -> None:
+        whole(1, batch_size=self.batch_size, max_epochs=self.max_epochs, patience=self.patience)
+        whole(0, negatives=self.negatives)
+        number(0, above=True, lr=self.lr)
+        number(0, weight_decay=self.weight_decay, gamma=self.gamma)
+        one_of(get_args(Scheme), scheme=self.scheme)
 
     @property
     def sessions(self) -> int:
@@ -130,7 +142,16 @@ def score(
 
     Args:
         layers_of: gives the dynamic layers of some sessions; the model's own by default.
+
+    Raises:
+        ValueError: if there are no sessions, or not one row of candidates for each.
     """
+    whole(1, batch=batch)
+    if len(candidate_ids) != len(sessions) or not len(sessions):
+        raise ValueError(
+            f"candidates for {len(candidate_ids)} sessions, and {len(sessions)} sessions: "
+            "give one row of candidates for each session, and one session at least"
+        )
     model.eval()
     scores = []
     for i in range(0, len(sessions), batch):
@@ -141,7 +162,12 @@ def score(
 
 
 def sampled_candidates(split: Split, part: Literal["valid", "test"]) -> Tensor:
-    """`[N, 101]` the target of each session and its 100 fixed negatives."""
+    """`[N, 101]` the target of each session and its 100 fixed negatives.
+
+    Raises:
+        ValueError: for another part than `valid` and `test`.
+    """
+    one_of(("valid", "test"), part=part)
     sessions = getattr(split, part)
     seed = TEST_SEED if sessions is split.test else VALID_SEED
     negatives = Negatives(split.seen).fixed(sessions.user, TEST_NEGATIVES, seed)
@@ -197,6 +223,9 @@ def evaluation(scores: Tensor, full: Tensor, user: Tensor) -> Evaluation:
     Args:
         scores: `[N, C]`, the right answer in column 0. full: `[N]` ranks among all items.
         user: `[N]` whose session each row is, every user equally often.
+
+    Raises:
+        ValueError: if some users have more sessions than others.
     """
     scores, full, user = scores.cpu(), full.cpu(), user.cpu()
     rank = metrics.rank_of_target(scores)
@@ -211,7 +240,13 @@ def evaluation(scores: Tensor, full: Tensor, user: Tensor) -> Evaluation:
         "ndcg10_full": metrics.ndcg(full),
     }
     order = user.argsort(stable=True)
-    n_users = len(user.unique())
+    counts = user.unique(return_counts=True)[1]
+    if (counts != counts[0]).any():
+        raise ValueError(
+            f"users have from {counts.min()} to {counts.max()} sessions: a mean over users needs "
+            "as many of each, as leave_last_out holds out"
+        )
+    n_users = len(counts)
     users = {k: v.double()[order].view(n_users, -1).mean(1).tolist() for k, v in sessions.items()}
     means = {k: sum(v) / n_users for k, v in users.items() if k != "auc_of_wrong"}
     return Evaluation({**means, "auc": metrics.auc(scores)}, users)
@@ -224,7 +259,8 @@ class Trainer:
         model: changed in place. split: on the model's device. config, seed: of this run.
 
     Raises:
-        ValueError: if there are no validation sessions.
+        ValueError: if a part of the split is empty, the model has fewer items than the split or is
+            in half precision, nothing is drawn to be wrong, or the seed is none.
 
     An epoch draws its order and its negatives from (seed, epoch) alone, so that a run resumed after
     an epoch goes on exactly as if it had never stopped.
@@ -234,8 +270,21 @@ class Trainer:
         self, model: UniversalMetaNetwork, split: Split, config: TrainConfig, seed: int = 0
     ):
         self.model, self.split, self.config, self.seed = model, split, config, seed
+        check_seed(seed)
+        whole(1, negatives=config.negatives)
+        full_precision(model.items.weight)
+        if not len(split.train):
+            raise ValueError("no training sessions: every user needs clicks before those held out")
         if not len(split.valid):
             raise ValueError("no validation sessions to choose the epoch by: cut with n_valid >= 1")
+        if not len(split.test):
+            raise ValueError("no test sessions to measure the model on: cut with n_test >= 1")
+        n_items = model.items.num_embeddings - 1
+        if n_items < split.n_items:
+            raise ValueError(
+                f"the model has {n_items} items, the split has {split.n_items}: "
+                "build it with the split's n_items"
+            )
         self.device, self.sessions_hash = split.seen.device, split_hash(split)
         self.result = Result()
         self.negatives = Negatives(split.seen)
@@ -532,7 +581,11 @@ def trained(
     Args:
         backbone, method, ppg: as in `umn.build`. split: on the device to train on.
         config: Table 5's settings by default. seed: of everything.
+
+    Raises:
+        ValueError: as `umn.build` and `Trainer`, before anything is trained.
     """
+    check_seed(seed)
     config = config or TrainConfig()
     settings = [backbone, method, asdict(config), seed, sorted(ppg.items()), split_hash(split)]
     settings += [split.seen.device.type, code_hash(), torch.__version__]

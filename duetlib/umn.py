@@ -7,6 +7,7 @@ HyperNetwork that knows nothing of the device (Eq. 3 and 4), or a PPG that reads
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data_prep.arguments import one_of, refuse, whole
+
 from .backbones import BACKBONES, DIN, Backbone, click_mask, last_click
 from .controls import BiasOnly, NeckAsInput
 from .dynamic import Layer, apply_layers
 from .hypernetwork import HyperNetwork
 from .ppg import PPG
+from .precision import full_precision
 
 METHODS = (
     "base",
@@ -31,6 +35,10 @@ METHODS = (
     "neck_as_input_small",
     "wide_head",
 )
+
+
+# Of the PPG; `dim` and `shapes` come from the backbone.
+PPG_SETTINGS = tuple(inspect.signature(PPG).parameters)[2:]
 
 
 class OrdinaryLayers(nn.Module):
@@ -60,11 +68,15 @@ class UniversalMetaNetwork(nn.Module):
         backbone: static layers. n_items: items, ids from 1. source: maps embedded clicks
             `[B, L, D]` and their mask `[B, L]` to the dynamic layers.
 
+    Its methods take ids as `[B, L]` and `[B, C]` whole numbers from 0 to `n_items`, and work in
+    32 or 64 bits. Anything else is a ValueError; an id beyond `n_items` on a GPU is CUDA's error.
+
     Source: Chapter 3, Eq. (2); Section 3.2.
     """
 
     def __init__(self, backbone: Backbone, n_items: int, source: nn.Module):
         super().__init__()
+        whole(1, n_items=n_items)
         self.items = nn.Embedding(n_items + 1, backbone.dim, padding_idx=0)
         with torch.no_grad():
             self.items.weight *= 0.1  # dot products near 0 at the start, not near √D
@@ -76,12 +88,38 @@ class UniversalMetaNetwork(nn.Module):
         Args:
             history: `[B, L]`.
         """
-        return self._layers(self.items(history), click_mask(history))
+        return self._layers(self._look_up("history", history), click_mask(history))
+
+    def _look_up(self, name: str, ids: Tensor) -> Tensor:
+        """The embedded ids `[B, L, D]`. Nothing is read from a GPU."""
+        full_precision(self.items.weight)
+        if ids.dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"{name} is a tensor {list(ids.shape)} of {ids.dtype}: it must be ids in two "
+                "dimensions, a row for each session, as torch.int64"
+            )
+        try:
+            return self.items(ids)
+        except IndexError:  # on the CPU alone
+            beyond = ids[(ids < 0) | (ids >= self.items.num_embeddings)]
+            allowed = f"an item, 1 to {self.items.num_embeddings - 1}, or 0 for padding"
+            raise refuse(f"an id of {name}", int(beyond[0]), allowed) from None
+
+    def _look_up_both(self, history: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedded clicks and candidates, of as many sessions."""
+        clicks = self._look_up("history", history)
+        items = self._look_up("candidates", candidates)
+        if len(clicks) != len(items):
+            raise ValueError(
+                f"history is of {len(clicks)} sessions, candidates are of {len(items)}: "
+                "give a row of each for every session"
+            )
+        return clicks, items
 
     def features(self, history: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """What the static layers alone give: features `[B, C or 1, N_in]`, items `[B, C, D]`."""
-        items = self.items(candidates)
-        return self.backbone(self.items(history), click_mask(history), items), items
+        clicks, items = self._look_up_both(history, candidates)
+        return self.backbone(clicks, click_mask(history), items), items
 
     def rank(self, history: Tensor, candidates: Tensor, layers: Sequence[Layer]) -> Tensor:
         """Logits `[B, C]` with given layers: what the device computes.
@@ -95,7 +133,8 @@ class UniversalMetaNetwork(nn.Module):
     def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Cloud and device together: `[B, L]` and `[B, C]` ids to `[B, C]` logits."""
         # As `rank` with `layers`, but the clicks are looked up once for both.
-        clicks, mask, items = self.items(history), click_mask(history), self.items(candidates)
+        clicks, items = self._look_up_both(history, candidates)
+        mask = click_mask(history)
         features = self.backbone(clicks, mask, items)
         layers = self._layers(clicks, mask, features)
         return self.backbone.score(apply_layers(features, layers), items)
@@ -128,8 +167,8 @@ def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMeta
             `temperature`, `n_generators`); `duet` has `n_generators=5` unless told otherwise.
 
     Raises:
-        ValueError: for an unknown name, PPG settings with a method that has no PPG, or a neck that
-            cannot read the backbone's state.
+        ValueError: for an unknown name, settings that no PPG has, PPG settings with a method that
+            has no PPG, or a neck that cannot read the backbone's state.
 
     Source: Chapter 3.
     """
@@ -140,6 +179,8 @@ def build(backbone: str, method: str, n_items: int, **ppg: Any) -> UniversalMeta
     static = BACKBONES[backbone]()
     if ppg and not method.startswith("duet"):
         raise ValueError(f"method {method!r} has no PPG to take {', '.join(ppg)}")
+    for name in ppg:
+        one_of(PPG_SETTINGS, **{"a setting of the PPG": name})
     if backbone == "din_concat" and ppg.get("neck") == "state":
         raise ValueError("neck='state' reads D numbers, but din_concat's features are 2·D")
     source: nn.Module

@@ -8,6 +8,7 @@ learns one mean and one variance for all devices. Chapter 8.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,12 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data_prep.arguments import one_of, whole
+
 from .conv import pictures, pixels
 from .dynamic import Layer
 from .factored import Factored, apply, factors
 from .hypernetwork import HyperNetwork, TwoLayerGenerator
 from .mobilenet import MOMENTUM, mobilenet_v3
-from .swa import StableWeightAdapter, Temperature
+from .precision import full_precision
+from .swa import StableWeightAdapter, Temperature, check_temperature
 
 Dynamic = Tensor | Layer | Factored  # what `apply` takes
 
@@ -100,7 +104,7 @@ class FramePPG(nn.Module):
         latent: Z. rank: d. n_generators, tau, temperature: of the SWA, as in `ppg.PPG`.
 
     Raises:
-        ValueError: for fewer than one generator.
+        ValueError: for a size, a number of generators, a tau or a temperature that cannot be.
 
     Source: Chapter 8, Eq. (5), (6), (8) and (9).
     """
@@ -116,8 +120,8 @@ class FramePPG(nn.Module):
         temperature: Temperature = "tempered",
     ):
         super().__init__()
-        if n_generators < 1:
-            raise ValueError(f"n_generators (N_p) is {n_generators}, and must be 1 or more")
+        whole(1, dim=dim, latent=latent, rank=rank, n_generators=n_generators)
+        check_temperature(tau, temperature)
         self.adjust = nn.ModuleList(nn.Linear(dim, latent) for _ in shapes)
         self.generators = nn.ModuleList()
         for (n_in, n_out), std in zip(shapes, start(shapes), strict=True):
@@ -132,6 +136,10 @@ class FramePPG(nn.Module):
         """`[B, dim]` to the layers of every device, in two factors each."""
         parts = zip(self.generators, self.adjust, strict=True)
         return [factors(g, adjust(shared), UNIT) for g, adjust in parts]  # type: ignore[arg-type]
+
+
+# Of the PPG; `dim` and `shapes` come from the trunk.
+PPG_SETTINGS = tuple(inspect.signature(FramePPG).parameters)[2:]
 
 
 class FirstFrameAsInput(nn.Module):
@@ -194,7 +202,16 @@ class VisionNetwork(nn.Module):
         self.source = source(conv.in_channels, self.shapes)
 
     def see(self, frames: Tensor) -> Tensor:
-        """The static trunk: `[B, T, 3 or 1, S, S]` uint8 to `[B, T, N, S/32, S/32]`."""
+        """The static trunk: `[B, T, 3 or 1, S, S]` bytes to `[B, T, N, S/32, S/32]`.
+
+        Raises:
+            ValueError: for another shape, or a model in half precision.
+        """
+        full_precision(self.norm.weight)
+        if frames.dim() != 5 or frames.shape[2] not in (1, 3):
+            raise ValueError(
+                f"frames are of shape {list(frames.shape)}: they must be [B, T, 1 or 3, S, S]"
+            )
         x = normalised(frames)
         x = x - x[:, :1] if self.difference else x
         return self.trunk(x.flatten(0, 1)).unflatten(0, frames.shape[:2])
@@ -239,7 +256,8 @@ def build(name: str, method: str, n_classes: int = 8, **ppg: Any) -> VisionNetwo
             otherwise.
 
     Raises:
-        ValueError: for an unknown name, or PPG settings with a method that has no PPG.
+        ValueError: for an unknown name, settings that no `FramePPG` has, or PPG settings with a
+            method that has no PPG.
 
     Source: Chapter 8.
     """
@@ -247,6 +265,8 @@ def build(name: str, method: str, n_classes: int = 8, **ppg: Any) -> VisionNetwo
         raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
     if ppg and not method.startswith("duet"):
         raise ValueError(f"method {method!r} has no PPG to take {', '.join(ppg)}")
+    for setting in ppg:
+        one_of(PPG_SETTINGS, **{"a setting of the PPG": setting})
     if method.startswith("duet"):
         settings = {**({"n_generators": 5} if method == "duet" else {}), **ppg}
         return VisionNetwork(

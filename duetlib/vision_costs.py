@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from data_prep.arguments import one_of
+
 from .metrics import count_parameters
 from .mobilenet import HEAD
 from .vision import build, n_generated
@@ -76,8 +78,12 @@ class Size(NamedTuple):
 def older(name: str, n_classes: int = 8) -> Size:
     """The older implementation's numbers and products.
 
+    Raises:
+        ValueError: for another name than the two of `BLOCKS`.
+
     Source: Chapter 8; Table 2.
     """
+    one_of(BLOCKS, name=name)
     side, channels = 112, 16
     params, products = 3 * 16 * 9 + 2 * 16, 3 * 16 * 9 * side**2  # the stem, and its BatchNorm
     for block in BLOCKS[name]:

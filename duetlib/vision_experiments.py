@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data_prep.arguments import one_of
 from data_prep.videos import CLASSES, Videos
 
 from .factored import Factored, built
@@ -83,7 +84,11 @@ def load(dataset: str, size: int, data: tuple[tuple[str, Any], ...] = ()) -> Vid
 
     Args:
         dataset, size, data: as in `VisionRun`. CK+ is looked for where `DUET_CKPLUS` says.
+
+    Raises:
+        ValueError: for another data set.
     """
+    one_of(("faces", "ckplus"), dataset=dataset)
     if dataset == "ckplus":
         from data_prep.ckplus import load_ckplus
 

@@ -17,6 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from data_prep.arguments import number, whole
+
 from .experiments import load_records
 from .paper import TABLE_4
 from .vision_training import rates
@@ -94,6 +96,7 @@ def interval(
 
     Source: Nadeau and Bengio (2003), Section 3; Chapter 8.
     """
+    number(0, overlap=overlap, people_error=people_error)
     n = len(values)
     if n < 3:
         return float("nan"), float("nan")
@@ -246,6 +249,7 @@ def detail(records: pd.DataFrame, field: str, every: int = 25) -> pd.DataFrame:
         Columns `method`, `n_p`, `epoch`, `seeds`, and `mean`, `median`, `std`, `min`, `max`, `q25`
         and `q75` over seeds.
     """
+    whole(1, every=every)
     table = curves(records)
     groups = table[table["epoch"] % every == 0].groupby(["method", "n_p", "epoch"], sort=False)
     spread = groups[field].agg(

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from data_prep.arguments import check_seed, number, one_of, whole
 from data_prep.places import optional
 from data_prep.videos import CLASSES, Videos, split
 
 from .augmentation import shaken
+from .precision import full_precision
 from .training import cache_dir, if_whole, progress, read_safetensors, write_safetensors
 from .vision import Dynamic, VisionNetwork, build
 
@@ -45,6 +47,9 @@ class VisionConfig:
         videos: in a batch, all frames of each: 16 are 96 frames, between Table 5's 64 and 128.
         shake: whether each video looks a little different in each epoch: 200 videos are few.
         epochs: for every method. Table 5 gives none.
+
+    Raises:
+        ValueError: for a value that no training could have; it names it, and what is allowed.
     """
 
     lr: float = 1e-3
@@ -52,6 +57,12 @@ class VisionConfig:
     videos: int = 16
     shake: bool = True
     epochs: int = 200
+
+    def __post_init__(self) -> None:
+        number(0, above=True, lr=self.lr)
+        number(0, weight_decay=self.weight_decay)
+        whole(1, videos=self.videos, epochs=self.epochs)
+        one_of((False, True), shake=self.shake)
 
 
 @dataclass(frozen=True)
@@ -100,12 +111,13 @@ def cut(videos: Videos, fold: int, device: str = "cpu") -> VideoSplit:
         fold: any number: seed s tests on fold s modulo five, so that five seeds test everybody
             once. A fold of 24 people alone would be an accident of who is in it.
     """
+    whole(0, fold=fold)
     frames = torch.from_numpy(videos.frames)
     frames = frames.unsqueeze(2) if frames.dim() == 4 else frames  # grey: one channel
-    whole = Clips(frames, torch.from_numpy(videos.emotion), torch.from_numpy(videos.subject))
+    every = Clips(frames, torch.from_numpy(videos.emotion), torch.from_numpy(videos.subject))
     fold %= N_FOLDS
     rows = (torch.from_numpy(part) for part in split(videos, fold, N_FOLDS))
-    train, valid, test = (whole[part].to(device) for part in rows)
+    train, valid, test = (every[part].to(device) for part in rows)
     return VideoSplit(train, valid, test, videos.label, videos.sha256, fold)
 
 
@@ -140,8 +152,16 @@ def rates(right: NDArray[Any], frames: NDArray[Any]) -> dict[str, NDArray[np.flo
         `[...]` each: `accuracy`; `majority`, that of always naming the commonest class;
         `balanced_accuracy`, the mean recall of the classes that are there; `apex_accuracy`, over
         frames that are not neutral, a video's last three; `recall_…` of each class.
+
+    Raises:
+        ValueError: if the two are not of one shape, with the eight classes last.
     """
     right, frames = np.asarray(right, float), np.asarray(frames, float)
+    if right.shape != frames.shape or frames.shape[-1:] != (N_CLASSES,):
+        raise ValueError(
+            f"right is of shape {right.shape}, frames of {frames.shape}: "
+            f"both must be [..., {N_CLASSES}]"
+        )
     there = frames > 0
     recall = np.divide(right, frames, out=np.full(frames.shape, np.nan), where=there)
     total = frames.sum(-1)
@@ -155,7 +175,12 @@ def rates(right: NDArray[Any], frames: NDArray[Any]) -> dict[str, NDArray[np.flo
 
 
 def evaluation(logits: Tensor, clips: Clips) -> VideoEvaluation:
-    """The metrics of logits `[V, T, K]` that are already there."""
+    """The metrics of logits `[V, T, K]` that are already there; a ValueError for other shapes."""
+    if logits.shape != (*clips.label.shape, N_CLASSES):
+        raise ValueError(
+            f"logits are of shape {list(logits.shape)}: they must be "
+            f"{[*clips.label.shape, N_CLASSES]}, of each video, frame and class"
+        )
     said, label = logits.argmax(-1).cpu().numpy(), clips.label.cpu().numpy()
     person, row = np.unique(clips.person.cpu().numpy(), return_inverse=True)
     row = np.broadcast_to(row[:, None], label.shape)
@@ -180,7 +205,13 @@ def predict(
 
     Args:
         layers_of: gives the dynamic layers of some videos; from their own first frames by default.
+
+    Raises:
+        ValueError: if there are no videos.
     """
+    whole(1, batch=batch)
+    if not len(clips):
+        raise ValueError("there are no videos to classify")
     model.eval()
     logits = []
     for rows in torch.arange(len(clips), device=clips.label.device).split(batch):
@@ -224,6 +255,10 @@ class VisionTrainer:
     Args:
         model: changed in place. split: on the model's device. config, seed: of this run.
 
+    Raises:
+        ValueError: if a part of the split is empty, the seed is none, or the model is in half
+            precision.
+
     An epoch draws everything from (seed, epoch) alone, so that a run resumed after an epoch goes on
     exactly as if it had never stopped.
     """
@@ -231,6 +266,11 @@ class VisionTrainer:
     def __init__(
         self, model: VisionNetwork, split: VideoSplit, config: VisionConfig, seed: int = 0
     ):
+        check_seed(seed)
+        full_precision(model.norm.weight)
+        for part in ("train", "valid", "test"):
+            if not len(getattr(split, part)):
+                raise ValueError(f"the split has no videos in its part {part}: take more people")
         self.model, self.split, self.config, self.seed = model, split, config, seed
         self.result = VisionResult()
         self.optimizer = torch.optim.Adam(
@@ -394,7 +434,11 @@ def trained(
     Args:
         backbone, method, ppg: as in `vision.build`. split: on the device to train on.
         config: `VisionConfig()` by default. seed: of everything.
+
+    Raises:
+        ValueError: as `vision.build` and `VisionTrainer`, before anything is trained.
     """
+    check_seed(seed)
     config, device = config or VisionConfig(), split.train.label.device
     settings = [backbone, method, asdict(config), seed, sorted(ppg.items()), split.sha256]
     settings += [split.fold, device.type, code_hash(), torch.__version__]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import numpy as np
 import pytest
+import torch
 
-from data_prep.arguments import number, one_of, whole
+from data_prep.arguments import MOST_SEED, check_seed, number, of_type, one_of, whole
 
 
 @pytest.mark.parametrize("value", [1, 5, np.int64(3), 2**80])
@@ -51,3 +53,25 @@ def test_one_of_takes_its_choices_alone():
         one_of(("joint", "alternating"), scheme="other")
     with pytest.raises(ValueError, match="level is True"):  # though True == 1
         one_of((1, 2), level=True)
+
+
+def test_a_seed_is_one_that_training_can_multiply():
+    for seed in (0, MOST_SEED):
+        check_seed(seed)
+        torch.Generator().manual_seed(1_000_003 * seed + 1000)
+    for seed in (-1, 0.5, "1", True, MOST_SEED + 1):
+        with pytest.raises(ValueError, match=f"seed is {seed!r}: it must be a whole number from 0"):
+            check_seed(seed)  # type: ignore[arg-type]
+
+
+def test_a_command_line_says_what_a_value_error_says(capsys):
+    def size(text: str) -> int:
+        whole(0, 8, size=int(text))
+        return int(text)
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=of_type(size))
+    assert parser.parse_args(["--size", "8"]).size == 8
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--size", "9"])
+    assert "--size: size is 9: it must be a whole number from 0 to 8" in capsys.readouterr().err

@@ -420,7 +420,7 @@ def test_nothing_usable(tiny):
         file.write_text("?")
     with pytest.raises(DataError, match="no labelled video that can be used:\n  S005/001: unread"):
         load_ckplus(tiny)
-    with pytest.raises(DataError, match="take 8 or more"):
+    with pytest.raises(ValueError, match="size is .*, 8 or more"):
         load_ckplus(tiny, size=4)
 
 

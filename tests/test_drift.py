@@ -55,7 +55,7 @@ def test_windows_refuse_what_they_cannot_use():
     user, item, genres = some_clicks()
     with pytest.raises(ValueError, match="not sorted"):
         genre_windows(user[::-1], item, genres, 5)
-    with pytest.raises(ValueError, match="0 clicks"):
+    with pytest.raises(ValueError, match="width is 0"):
         in_full_window(user, 0)
     with pytest.raises(ValueError, match="nobody has 9999 clicks"):
         shuffled_drift(user, item, genres, 9999)

@@ -11,7 +11,7 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import balanced_accuracy_score
 
-from data_prep import DataError, drawing
+from data_prep import drawing
 from data_prep.drawing import ACTION_UNITS, LOOKS
 from data_prep.faces import (
     RECIPES,
@@ -107,17 +107,17 @@ def test_at_least_a_hundred_frames_a_second():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: load_faces(8, channels=2), "2 channels: take 1 for grey or 3"),
-        (lambda: draw_people(0), "0 people at strength 1.0: take 1 or more"),
-        (lambda: draw_people(3, strength=-1), "3 people at strength -1"),
-        (lambda: draw_people(3, strength=float("nan")), "3 people at strength nan"),
-        (lambda: load_faces(0), "frames of 0 × 0 pixels: take 8 or more"),
+        (lambda: load_faces(8, channels=2), "channels is 2: it must be one of 1, 3"),
+        (lambda: draw_people(0), "n is 0: it must be a whole number, 1 or more"),
+        (lambda: draw_people(3, strength=-1), "strength is -1"),
+        (lambda: draw_people(3, strength=float("nan")), "strength is nan"),
+        (lambda: load_faces(0), "size is 0: it must be a whole number, 8 or more"),
         (lambda: shoot(draw_people(2), {"joy": 2}), "no recipe for joy: there are anger,"),
         (lambda: shoot(draw_people(2), FEW, shift={"sun": 1}), "no number of a scene called sun"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(call, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ValueError, match=message):
         call()
 
 
@@ -463,12 +463,12 @@ def test_folds_are_seeded(videos):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda v: split(v, 5), "fold 5 of 5"),
-        (lambda v: split(v, 0, n_folds=2), "fold 0 of 2"),
-        (lambda v: split(v, -1), "fold -1 of 5"),
-        (lambda v: folds(v, 119), "119 folds of 118 people"),
+        (lambda v: split(v, 5), "fold is 5: it must be a whole number from 0 to 4"),
+        (lambda v: split(v, 0, n_folds=2), "n_folds is 2"),
+        (lambda v: split(v, -1), "fold is -1"),
+        (lambda v: folds(v, 119), "n_folds is 119: it must be a whole number from 2 to 118"),
     ],
 )
 def test_folds_that_cannot_be(videos, call, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ValueError, match=message):
         call(videos)

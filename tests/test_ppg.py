@@ -354,11 +354,11 @@ def test_cheaper_necks_on_meta(neck):
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(ValueError, match="neck 'lstm' is not 'gru', 'mean' or 'state'"):
+    with pytest.raises(ValueError, match="neck is 'lstm': it must be one of 'gru', 'mean'"):
         PPG(D, SHAPES, neck="lstm")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="form 'deep' is not"):
+    with pytest.raises(ValueError, match="form is 'deep': it must be one of"):
         PPG(D, SHAPES, form="deep")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="N_p"):
+    with pytest.raises(ValueError, match="n_generators is 0"):
         PPG(D, SHAPES, n_generators=0)
 
 

@@ -151,7 +151,7 @@ def test_a_packed_message_takes_the_bytes_that_are_said(bits: int) -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     for bits in (1, 9):
-        with pytest.raises(ValueError, match=f"bits is {bits}, and must be from 2 to 8"):
+        with pytest.raises(ValueError, match=f"bits is {bits}: it must be .* from 2 to 8"):
             rounded(numbers(), SHAPES, bits)
     with pytest.raises(ValueError, match="33 numbers are not the 34 of"):
         rounded(numbers()[:, 1:], SHAPES, 4)
@@ -219,7 +219,7 @@ def test_a_coordinate_is_off_by_half_a_step_at_most(k: int) -> None:
 
 def test_axes_that_cannot_be_are_refused() -> None:
     for k in (0, 21):
-        with pytest.raises(ValueError, match=f"k is {k}, and must be from 1 to 20"):
+        with pytest.raises(ValueError, match=f"k is {k}: it must be a whole number from 1 to 20"):
             axes_of(generated(20), k)
     with pytest.raises(ValueError, match="the same"):
         axes_of(generated(1).expand(20, -1), 1)

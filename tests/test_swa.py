@@ -154,7 +154,7 @@ def test_a_temperature_must_be_positive(tau):
 
 
 def test_an_unknown_kind_of_temperature_is_named():
-    with pytest.raises(ValueError, match="'hot' is not"):
+    with pytest.raises(ValueError, match="temperature is 'hot'"):
         adapter_weights(torch.ones(2), 1.0, "hot")
 
 

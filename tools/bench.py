@@ -10,12 +10,12 @@ busy machine is no reason to refuse: its load stands in every record.
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from data_prep.arguments import of_type, refuse
 from data_prep.sources import write_aside
 from duetlib.backbones import click_mask
 from duetlib.dynamic import (
@@ -415,5 +416,22 @@ def write_records(path: Path, rows: Sequence[Row]) -> None:
     write_aside(path, "".join(lines).encode())
 
 
+def records_at(name: str, about: str | None) -> Path:
+    """The file that the command line names for the records; by default one in `results/`."""
+    parser = argparse.ArgumentParser(description=about)
+    usual = results_dir() / name
+    parser.add_argument("path", nargs="?", type=of_type(file_to_write), default=usual)
+    path: Path = parser.parse_args().path
+    return path
+
+
+def file_to_write(text: str) -> Path:
+    """The path of a file in a folder that is there; a ValueError for any other."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise refuse("path", text, "a file in a folder that is there")
+    return path
+
+
 if __name__ == "__main__":
-    main(results_dir() / "bench.jsonl" if len(sys.argv) < 2 else Path(sys.argv[1]))
+    main(records_at("bench.jsonl", main.__doc__))

@@ -37,6 +37,7 @@ from bench import Row, Work
 from fastapi import Request
 from load import Load, arrive, load
 
+from data_prep.arguments import number, of_type
 from duetlib import cloud as module
 from duetlib.device import Device
 from duetlib.experiments import provenance, results_dir
@@ -551,14 +552,20 @@ def by_part(row: Row) -> bool:
     return bool(row["part"] == "soak")
 
 
+def soak_seconds(text: str) -> float:
+    """A number of seconds above 0; a ValueError for anything else."""
+    number(0, above=True, soak=float(text))
+    return float(text)
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(sys.argv[2:])
     else:
         parser = argparse.ArgumentParser(description="Time cloud and device.")
-        parser.add_argument("--soak", type=float, default=0.0, help="seconds of soak, and no more")
-        parser.add_argument(
-            "path", nargs="?", type=Path, default=results_dir() / "bench_cloud.jsonl"
-        )
+        seconds = "seconds of soak, and no more"
+        parser.add_argument("--soak", type=of_type(soak_seconds), default=0.0, help=seconds)
+        path = results_dir() / "bench_cloud.jsonl"
+        parser.add_argument("path", nargs="?", type=of_type(bench.file_to_write), default=path)
         given = parser.parse_args()
         main(given.path, given.soak)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,11 +29,12 @@ from bench import (
     print_tables,
     random_split,
     ratio,
+    records_at,
     write_records,
 )
 from bench_vision import convolutions
 
-from duetlib.experiments import provenance, results_dir
+from duetlib.experiments import provenance
 from duetlib.graphs import WARM, CapturedStep
 from duetlib.umn import build
 
@@ -140,4 +140,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(results_dir() / "bench_gpu.jsonl" if len(sys.argv) < 2 else Path(sys.argv[1]))
+    main(records_at("bench_gpu.jsonl", main.__doc__))

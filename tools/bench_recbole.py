@@ -227,6 +227,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench_recbole.jsonl")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error(f"argument --rounds: it is {options.rounds}, and must be 1 or more")
     if find_spec("recbole"):
         inside(options.out.resolve(), options.rounds)
         return

@@ -10,7 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from bench import (
     measure,
     print_tables,
     ratio,
+    records_at,
     rows_of,
     with_backward,
     write_records,
@@ -36,7 +36,7 @@ from bench import (
 from data_prep.faces import load_faces
 from data_prep.videos import COUNTS
 from duetlib.conv import conv_1x1, conv_grouped, conv_loop
-from duetlib.experiments import provenance, results_dir
+from duetlib.experiments import provenance
 from duetlib.factored import apply, factors
 from duetlib.hypernetwork import TwoLayerGenerator
 from duetlib.memory import keep_freed_memory, peak_mb
@@ -249,4 +249,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(results_dir() / "bench_vision.jsonl" if len(sys.argv) < 2 else Path(sys.argv[1]))
+    main(records_at("bench_vision.jsonl", main.__doc__))

@@ -8,19 +8,18 @@ object for each part, backbone and seed, written as it comes; what is there alre
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench import machine
+from bench import machine, records_at
 from torch import Tensor
 
 from duetlib import metrics, seldom, smaller
 from duetlib.dynamic import Layer
-from duetlib.experiments import RunConfig, cut, grid, load_data, pack, provenance, results_dir
+from duetlib.experiments import RunConfig, cut, grid, load_data, pack, provenance
 from duetlib.generator import encode
 from duetlib.records import append_record, whole_records
 from duetlib.seldom import by_click, held
@@ -210,4 +209,4 @@ def record(path: Path, parts: tuple[str, ...], backbone: str, seed: int) -> None
 
 
 if __name__ == "__main__":
-    main(results_dir() / "beyond.jsonl" if len(sys.argv) < 2 else Path(sys.argv[1]))
+    main(records_at("beyond.jsonl", main.__doc__))

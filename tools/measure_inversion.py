@@ -8,20 +8,19 @@ draws of the users who are attacked: one JSON object for each model and draw.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from bench import machine, write_records
+from bench import machine, records_at, write_records
 from torch import Tensor
 from torch.nn import functional as F
 
 from data_prep import load_movielens
 from duetlib import inversion
-from duetlib.experiments import provenance, results_dir
+from duetlib.experiments import provenance
 from duetlib.generator import encode
 from duetlib.sessions import Split, leave_last_out
 from duetlib.tables import resampled_means
@@ -114,4 +113,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(results_dir() / "inversion.jsonl" if len(sys.argv) < 2 else Path(sys.argv[1]))
+    main(records_at("inversion.jsonl", main.__doc__))

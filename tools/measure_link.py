@@ -12,6 +12,7 @@ run at real-time priority, so that a busy machine adds little. One JSON object a
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import json
@@ -505,9 +506,14 @@ def print_table(rows: Sequence[Row]) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Serve, print the table, or measure all and print it."""
     path = Path(__file__).resolve().parent.parent / "results" / "link.jsonl"
-    if "--serve" in arguments:
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--serve", action="store_true", help="be the other end of the link")
+    instead.add_argument("--table", action="store_true", help="print the table, measure nothing")
+    options = parser.parse_args(arguments)
+    if options.serve:
         serve()
-    elif "--table" in arguments:
+    elif options.table:
         from duetlib.records import whole_records
 
         print_table(whole_records(path))
