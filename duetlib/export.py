@@ -3,7 +3,7 @@
     FOLDER/device/   static.onnx, encoder.onnx, shipped.safetensors, device.json
     FOLDER/cloud/    model.safetensors, secret.json (readable by its owner alone)
 
-The device's half holds nothing secret. Chapter 10.
+The device's half holds nothing secret, and anyone may read its files. Chapter 10.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from data_prep import load_movielens
+from data_prep.arguments import refuse
 
 from .backbones import BACKBONES
 from .cloud import default_folder
-from .device import static_hash
+from .device import SHIPPED, static_hash
 from .dynamic import Layer
 from .generator import Generator, encode
 from .payload import split_layers
 from .sessions import leave_last_out
 from .training import trained, write_safetensors
-from .umn import METHODS, UniversalMetaNetwork
+from .umn import METHODS, UniversalMetaNetwork, build
 
 MARGIN = 10  # a number this many times beyond all that were generated in training is refused
 
@@ -87,21 +88,25 @@ def export(
     The device is shipped with a classifier too: the mean of all that is generated for `histories`.
 
     Args:
-        model: trained, on the CPU. folder: written into.
+        model: trained, in float32 and on the CPU. folder: written into.
         histories: `[N, L]` of training. backbone, method, ppg: what the model was built with.
 
     Raises:
-        ValueError: if the model has no PPG.
+        ValueError: if the model has no PPG, is not what `backbone`, `method` and `ppg` say, is
+            elsewhere or of another type, or generates numbers that are not finite; for histories
+            that hold no clicks of its items. Nothing is written then.
 
     Source: Chapter 10; Figure 2.
     """
+    _check(model, histories, backbone, method, ppg)
     generator = Generator(model, histories.shape[1])
+    shipped, largest = _typical(generator, histories)
+    folder = Path(folder)
     device, cloud = folder / "device", folder / "cloud"
     for each in (device, cloud):
         each.mkdir(parents=True, exist_ok=True)
     (cloud / "model.safetensors").unlink(missing_ok=True)  # written last: with it all is there
     shapes = model.backbone.shapes
-    shipped, largest = _typical(generator, histories)
     layers = split_layers(shipped, shapes)
     _write_models(model, device, histories.shape[1], layers)
     whole = {name: np.ascontiguousarray(array) for name, array in layers.items()}
@@ -117,11 +122,32 @@ def export(
     }
     public = {**about, "key": key.public_key().public_bytes_raw().hex()}
     (device / "device.json").write_text(json.dumps(public, indent=2))
+    for name in SHIPPED:
+        (device / name).chmod(0o644)  # whatever the umask
     made = {"backbone": backbone, "method": method, "ppg": ppg}
     metadata = {"model": json.dumps(made), "about": json.dumps(about)}
     secret = {"key": key.private_bytes_raw().hex(), "token": secrets.token_urlsafe(32)}
     _write_secret(cloud / "secret.json", json.dumps(secret))
     write_safetensors(cloud / "model.safetensors", model.state_dict(), metadata)
+
+
+def _check(
+    model: UniversalMetaNetwork, histories: Tensor, backbone: str, method: str, ppg: dict[str, Any]
+) -> None:
+    """Refuse now what the cloud could not read, or the device not run."""
+    kinds = {(tensor.dtype, tensor.device.type) for tensor in model.state_dict().values()}
+    if kinds != {(torch.float32, "cpu")}:
+        raise ValueError(f"the model's numbers are {kinds}: export takes float32 on the CPU")
+    n_items = model.items.num_embeddings - 1
+    with torch.device("meta"):  # shapes alone: no memory, no draws
+        named = build(backbone, method, n_items, **ppg)
+    ours, theirs = ({k: v.shape for k, v in m.state_dict().items()} for m in (model, named))
+    if ours != theirs:
+        raise ValueError(f"the model was not built as {backbone!r}, {method!r}, {ppg}")
+    fits = histories.ndim == 2 and histories.numel() and histories.dtype == torch.int64
+    if not fits or histories.min() < 0 or histories.max() > n_items:
+        what = f"{histories.dtype}, {list(histories.shape)}"
+        raise refuse("histories", what, f"[N, L] int64, item ids up to {n_items}, 0 for none")
 
 
 @torch.no_grad()
@@ -131,6 +157,8 @@ def _typical(generator: Generator, histories: Tensor) -> tuple[np.ndarray, float
     for part in histories.split(1024):
         numbers = generator(list(part))  # [b, P]
         total += numbers.sum(0, dtype=np.float64)
+        if not np.isfinite(numbers).all():
+            raise ValueError("the model generates numbers that are not finite")
         largest = max(largest, float(np.abs(numbers).max()))
     return (total / len(histories)).astype(np.float32), largest
 

@@ -14,6 +14,7 @@ import random
 import select
 import socket
 import socketserver
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from data_prep.arguments import number, whole
 
 from .cloud import Cloud, Settings, create_app, running
 from .device import Device
@@ -62,11 +65,12 @@ class Forger:
 
         Args:
             layers, key: others than the right ones. age: seconds since it was issued.
-            contract: another `model` or `static`.
+            contract: another `model`, `static` or `lifetime`.
         """
         bound_to = replace(self.cloud.contract, **contract)
         layers, key = layers or self.layers, key or self.cloud.key
-        return pack(layers, bound_to, request, key, time.time() - age, lifetime=3600.0)
+        lifetime = contract.get("lifetime", 3600.0)
+        return pack(layers, bound_to, request, key, time.time() - age, lifetime)
 
     def marked(self) -> Forger:
         """The same, all numbers halved: so a device that uses a fault's numbers is found out."""
@@ -135,6 +139,26 @@ def flood(forger: Forger, sock: socket.socket, request: bytes) -> None:
         sock.sendall(bytes(65536))
 
 
+def chunk_of_minus_one(forger: Forger, sock: socket.socket, request: bytes) -> None:
+    """A chunk whose size makes Python's `http.client` read on to the end, which never comes."""
+    sock.sendall(b"HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+    while True:
+        sock.sendall(bytes(65536))
+
+
+def headers(forger: Forger, sock: socket.socket, request: bytes) -> None:
+    """Headers, no more than are allowed, but each is long."""
+    sock.sendall(b"HTTP/1.1 200 -\r\n")
+    for _ in range(99):
+        sock.sendall(b"X: %b\r\n" % (b"x" * 60_000))
+
+
+def interim(forger: Forger, sock: socket.socket, request: bytes) -> None:
+    """ "Please go on", again and again."""
+    while True:
+        sock.sendall(b"HTTP/1.1 100 Continue\r\nX: %b\r\n\r\n" % (b"x" * 1000))
+
+
 def _message(name: str, counter: str, write: Callable[[Forger, bytes], bytes]) -> Fault:
     """A fault that is all in the message."""
     return Fault(name, counter, lambda forger, sock, request: reply(sock, write(forger, request)))
@@ -151,6 +175,15 @@ def _flip(message: bytes, at: int) -> bytes:
     return message[:at] + bytes([message[at] ^ 1]) + message[at + 1 :]
 
 
+def _twice(message: bytes, name: str) -> bytes:
+    """The file in a message, with a second value for a key of its metadata before the first one."""
+    (n,) = struct.unpack_from("<Q", message, START)
+    header = message[START + 8 : START + 8 + n].rstrip()
+    header = header.replace(b'"%b":' % name.encode(), b'"%b":"0","%b":' % ((name.encode(),) * 2), 1)
+    header += b" " * (-len(header) % 8)  # as the format wants it
+    return struct.pack("<Q", len(header)) + header + message[START + 8 + n :]
+
+
 def _numbers(name: str, counter: str, change: Callable[[np.ndarray], Any]) -> Fault:
     """A message rightly signed, with wrong numbers in its first layer."""
     return _message(name, counter, lambda f, r: f.message(r, layers=f.first(change)))
@@ -163,6 +196,9 @@ FAULTS = (
     Fault("an answer after the timeout", "timed_out", late),
     Fault("an answer that drips", "timed_out", drip),
     Fault("an answer without end", "too_large", flood),
+    Fault("a chunk of size -1, without end", "too_large", chunk_of_minus_one),
+    Fault("six megabytes of headers", "too_large", headers),
+    Fault("interim answers without end", "too_large", interim),
     Fault("not HTTP", "not_http", lambda f, sock, r: sock.sendall(b"220 mail.example ESMTP\r\n")),
     _status(500),
     _status(401),
@@ -178,6 +214,7 @@ FAULTS = (
     _message("for another request", "wrong_request", lambda f, r: f.message(r + b" ")),
     _message("expired", "expired", lambda f, r: f.message(r, age=4000)),
     _message("issued in the future", "not_yet_valid", lambda f, r: f.message(r, age=-100)),
+    _message("valid for a year", "too_long", lambda f, r: f.message(r, lifetime=365 * 86_400.0)),
     _message(
         "wrongly signed",
         "wrong_signature",
@@ -195,6 +232,11 @@ FAULTS = (
         "another version",
         "wrong_version",
         lambda f, r: seal(f.message(r)[START:], f.cloud.key, version=2),
+    ),
+    _message(
+        "signed, but a key stands twice",
+        "malformed",
+        lambda f, r: seal(_twice(f.message(r), "expires"), f.cloud.key),
     ),
     _message("signed, but no safetensors", "malformed", lambda f, r: seal(b"{" * 200, f.cloud.key)),
     _message(
@@ -327,6 +369,8 @@ def try_loss(folder: Path, forger: Forger, share: float = 0.05, n: int = 200) ->
     Args:
         share: that is lost. n: sessions.
     """
+    number(0, 1, share=share)
+    whole(1, n=n)
     dice = random.Random(0)
 
     def lossy(request: bytes, limit: int) -> bytes:

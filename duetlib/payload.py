@@ -13,7 +13,8 @@ A message is, in this order (all integers little-endian):
 From offset 72 on it is an ordinary safetensors file. Its `__metadata__` binds the numbers to a
 model, to the static layers that they belong to (`static`, SHA-256), to the one request that they
 answer (`request`, SHA-256 of its bytes, a nonce of 16 random bytes among them), and to a time
-(`issued` and `expires`, in seconds since 1970). Nothing here needs PyTorch. Chapter 10.
+(`issued` and `expires`, in seconds since 1970, a day apart at most). No key stands twice in it.
+Nothing here needs PyTorch. Chapter 10.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 from cryptography.exceptions import InvalidSignature
@@ -31,10 +33,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
+from data_prep.arguments import number, refuse, whole
+
 MAGIC, VERSION = b"DUET", 1
 PREFIX, SIGNATURE = struct.Struct("<4sI"), 64
 OVERHEAD, PER_LAYER = 380, 160  # bytes that a message may have beside its numbers
 SKEW = 30.0  # seconds that the clocks of cloud and device may differ by
+LIFETIME = 86_400.0  # seconds that weights may be valid for, at most: a day
 Layers = dict[str, np.ndarray]
 
 
@@ -83,6 +88,10 @@ class Expired(Refused):
     """Too old."""
 
 
+class TooLong(Refused):
+    """Valid for longer than any honest message is."""
+
+
 class WrongNames(Refused):
     """A layer is missing, or one too many."""
 
@@ -110,12 +119,28 @@ class Contract:
     Attributes:
         model: its name. static: SHA-256 of the static layers, in hexadecimal digits.
         shapes: `(N_in, N_out)` of each dynamic layer. largest: magnitude that no number exceeds.
+        lifetime: seconds that weights may be valid for, at most.
+
+    Raises:
+        ValueError: for a value that is none of these.
     """
 
     model: str
     static: str
     shapes: tuple[tuple[int, int], ...]
     largest: float
+    lifetime: float = LIFETIME
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model:
+            raise refuse("model", self.model, "a name")
+        if not isinstance(self.static, str) or not re.fullmatch("[0-9a-f]{64}", self.static):
+            raise refuse("static", self.static, "a SHA-256, 64 hexadecimal digits")
+        if not self.shapes or any(len(shape) != 2 for shape in self.shapes):
+            raise refuse("shapes", self.shapes, "pairs (N_in, N_out), one or more")
+        for n_in, n_out in self.shapes:
+            whole(1, N_in=n_in, N_out=n_out)
+        number(above=True, largest=self.largest, lifetime=self.lifetime)
 
     @property
     def layout(self) -> dict[str, tuple[int, ...]]:
@@ -152,7 +177,13 @@ def split_layers(numbers: np.ndarray, shapes: Sequence[tuple[int, int]]) -> Laye
 
     Args:
         numbers: `[P]` float32. shapes: `(N_in, N_out)` of each layer.
+
+    Raises:
+        ValueError: if there are not as many numbers as these layers have.
     """
+    needed = sum((n_in + 1) * n_out for n_in, n_out in shapes)
+    if tuple(numbers.shape) != (needed,):
+        raise refuse("numbers.shape", tuple(numbers.shape), f"({needed},) for layers {shapes}")
     layers: Layers = {}
     start = 0
     for n, (n_in, n_out) in enumerate(shapes):
@@ -188,14 +219,20 @@ def pack(
         layers: float32 arrays by name. request: the bytes that are answered.
         issued: seconds since 1970. lifetime: seconds that the weights may be used for.
 
+    Raises:
+        ValueError: for a time that is none, or a lifetime beyond the contract's.
+
     Source: Chapter 10; Figure 2.
     """
+    number(issued=issued)
+    number(0, contract.lifetime, above=True, lifetime=lifetime)
+    start = int(issued)
     bound_to = {
         "model": contract.model,
         "static": contract.static,
         "request": digest(request),
-        "issued": str(int(issued)),
-        "expires": str(int(issued + lifetime)),
+        "issued": str(start),
+        "expires": str(int(start + lifetime)),
     }
     return seal(save({k: np.ascontiguousarray(v) for k, v in layers.items()}, bound_to), key)
 
@@ -216,9 +253,11 @@ def unpack(
 
     Raises:
         Refused: one of its subclasses, for the first check that fails.
+        ValueError: if `now` or `skew` is no time.
 
     Source: Chapter 10.
     """
+    number(now=now, skew=skew)  # a comparison with nan is false: nothing would ever expire
     if len(message) > contract.limit:
         raise TooLarge(f"{len(message)} bytes or more, {contract.limit} at most")
     bound_to, tensors = _read(_verified(message, key))
@@ -232,6 +271,8 @@ def unpack(
         raise NotYetValid("issued in the future, by this device's clock")
     if expires < now - skew:
         raise Expired("no longer valid, by this device's clock")
+    if expires - issued > contract.lifetime:
+        raise TooLong(f"valid for longer than {contract.lifetime:g} s")
     if tensors.keys() != contract.layout.keys():
         raise WrongNames(f"holds {sorted(tensors)}, not {sorted(contract.layout)}")
     layers = {name: _array(name, tensors[name], contract) for name in contract.layout}
@@ -260,12 +301,32 @@ def _read(body: bytes) -> tuple[dict[str, str], dict[str, dict]]:
     try:
         tensors = dict(deserialize(body))
         (length,) = struct.unpack_from("<Q", body)
-        bound_to = json.loads(body[8 : 8 + length])["__metadata__"]
+        bound_to = read_json(body[8 : 8 + length])["__metadata__"]
         bound_to["model"], bound_to["static"], bound_to["request"]  # all of them are there,
         int(bound_to["issued"]), int(bound_to["expires"])  # and these two are numbers
     except (SafetensorError, ValueError, LookupError, TypeError) as error:
         raise Malformed(f"signed, but not to be read: {error}") from None
     return bound_to, tensors
+
+
+def read_json(text: str | bytes) -> Any:
+    """JSON that can be read in one way alone.
+
+    Raises:
+        ValueError: if a key stands twice, or a number is NaN or infinite: readers differ on both.
+    """
+    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key stands twice among {[name for name, _ in pairs]}")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _array(name: str, tensor: dict, contract: Contract) -> np.ndarray:

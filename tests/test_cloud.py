@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import logging
+import math
+import os
 import shutil
 import stat
 import threading
@@ -26,7 +28,7 @@ from duetlib import cloud as module
 from duetlib import export as exporting
 from duetlib.batching import Batcher
 from duetlib.cloud import Settings, create_app, running
-from duetlib.device import Device
+from duetlib.device import SHIPPED, Device
 from duetlib.generator import Generator, encode
 from duetlib.payload import split_layers
 from duetlib.transport import Declined, Http
@@ -361,6 +363,65 @@ def test_what_cannot_be_exported_is_refused_before_it_is_trained(
     with pytest.raises(SystemExit):
         exporting.main(["--method", "base"])
     assert "invalid choice: 'base'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_file_modes_do_not_depend_on_the_umask(
+    tmp_path: Path, umask: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "_onnx", lambda *given: given[2].touch())  # slow, and no matter
+    before = os.umask(umask)
+    try:
+        names = {"backbone": "sasrec", "method": "duet"}
+        exporting.export(small_cloud.model(), tmp_path, small_cloud.SPLIT.train.history, **names)
+    finally:
+        os.umask(before)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.rglob("*.*")}
+    assert {modes[name] for name in SHIPPED} == {0o644}
+    assert modes["secret.json"] == 0o600
+
+
+def wrong_models() -> dict[str, tuple[dict[str, Any], str]]:
+    """What `export` is given in place of the right thing, and what it says."""
+    broken, history = small_cloud.model(), small_cloud.SPLIT.train.history
+    with torch.no_grad():
+        broken.source.adjust[0].bias.fill_(math.nan)  # type: ignore[union-attr, operator, index]
+    return {
+        "another backbone": ({"backbone": "din"}, "not built as 'din', 'duet'"),
+        "another method": ({"method": "duet_no_swa"}, "not built as"),
+        "no such backbone": ({"backbone": "bert"}, "bert"),
+        "no PPG": ({"method": "base", "model": build("sasrec", "base", 140)}, "no PPG|a PPG"),
+        "another PPG": ({"n_generators": 2}, "not built as"),
+        "double": ({"model": small_cloud.model().double()}, "float32 on the CPU"),
+        "half": ({"model": small_cloud.model().half()}, "torch.float16.*float32 on the CPU"),
+        "NaN": ({"model": broken}, "not finite"),
+        "no histories": ({"histories": history[:0]}, "histories is"),
+        "one history": ({"histories": history[0]}, "histories is"),
+        "float": ({"histories": history.float()}, "histories is"),
+        "unknown items": ({"histories": history + 100}, "item ids up to 140"),
+        "negative items": ({"histories": -history}, "item ids up to 140"),
+    }
+
+
+@pytest.mark.parametrize("name", wrong_models())
+def test_what_export_cannot_ship_is_refused_and_nothing_is_written(
+    tmp_path: Path, name: str
+) -> None:
+    right = {"model": small_cloud.model(), "histories": small_cloud.SPLIT.train.history}
+    names = {"backbone": "sasrec", "method": "duet"}
+    changed, said = wrong_models()[name]
+    with pytest.raises(ValueError, match=said):
+        exporting.export(folder=tmp_path / "out", **{**right, **names, **changed})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_check_before_the_export_draws_no_random_number(tmp_path: Path) -> None:
+    model = small_cloud.model()
+    torch.manual_seed(1)
+    exporting._check(model, small_cloud.SPLIT.train.history, "sasrec", "duet", {})
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert after == torch.rand(1)
 
 
 def test_the_devices_half_holds_no_secret_and_the_clouds_is_its_owners_alone() -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import math
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +61,19 @@ def fails(*errors: Exception | None, otherwise: Forger) -> Callable[[bytes, int]
         return otherwise.message(request)
 
     return ask
+
+
+def fails_after(ask: Callable[[bytes, int], bytes]) -> Callable[[bytes, int], bytes]:
+    """A transport that asks once; the second try finds nobody."""
+    asked: list[bytes] = []
+
+    def once(request: bytes, limit: int) -> bytes:
+        if asked:
+            raise NoConnection("once")
+        asked.append(request)
+        return ask(request, limit)
+
+    return once
 
 
 def by_torch(backbone: str, clicks: list[int], ids: np.ndarray, layers: Layers) -> np.ndarray:
@@ -238,6 +257,12 @@ def test_https_is_spoken_where_the_address_says_so(
         ("http://", "token", "a host and a port"),
         ("http://cloud.example", "", "the token is empty"),
         ("http://cloud.example", "secret\n", "a line's end"),
+        ("http://cloud.example", 5, "no text"),
+        ("http://cloud.example:99999", "token", "a host and a port"),
+        ("http://cloud.example?a", "token", "a host and a port"),
+        ("http://[::1", "token", "a host and a port"),
+        ("http://me:secret@cloud.example", "token", "names a user"),
+        (None, "token", "url is no text"),
     ],
 )
 def test_an_address_or_a_token_that_could_never_be_used_is_refused_at_once(
@@ -254,7 +279,7 @@ def test_a_name_that_can_be_none_is_a_cloud_that_is_not_there() -> None:
 
 
 def test_what_may_be_uploaded_is_one_of_two() -> None:
-    with pytest.raises(ValueError, match="'click' is not 'embedding' or 'clicks'"):
+    with pytest.raises(ValueError, match="'click': it must be one of 'embedding', 'clicks'"):
         Device(small_cloud.folder() / "device", lambda request, limit: b"", upload="click")  # type: ignore[arg-type]
 
 
@@ -274,10 +299,305 @@ def test_an_answer_without_a_length_that_we_cut_off_is_late_and_not_whole() -> N
             transport.Http(url, "token", timeout=0.2)(b"{}", 10**6)
 
 
+# ---- whatever the transport raises, whatever the clock shows, and whoever else is there
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyError("x"), RuntimeError("token: secret"), MemoryError(), RecursionError()]
+)
+def test_a_transport_may_raise_what_it_likes(fault: Exception, forger: Forger) -> None:
+    device = at_home(fails(fault, fault, fault, None, otherwise=forger))
+    session = device.start_session(CLICKS)
+    assert (session.source, session.why) == ("shipped", f"transport_failed: {type(fault).__name__}")
+    assert device.start_session(CLICKS).source == "fresh"
+    assert (device.counts["transport_failed"], device.counts["sessions"]) == (3, 2)
+    assert len(device.rank(CLICKS, [1, 2]).ids) == 2
+
+
+@pytest.mark.parametrize("answer", [None, "DUET", bytearray(9), 5, Declined(503)])
+def test_a_transport_may_give_what_is_no_answer(answer: Any) -> None:
+    device = at_home(lambda request, limit: answer)
+    assert device.start_session(CLICKS).why.startswith("transport_failed: an answer of type")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_who_wants_to_stop_is_not_held_up(stop: type[BaseException], device: Device) -> None:
+    def ask(request: bytes, limit: int) -> bytes:
+        raise stop
+
+    session, device.ask = device.start_session(CLICKS), ask
+    with pytest.raises(stop):
+        device.start_session(CLICKS)
+    assert device.session is session and device.counts == {"sessions": 1, "fresh": 1}
+
+
+def no_time() -> float:
+    raise OSError("no clock")
+
+
+@pytest.mark.parametrize(
+    ("clock", "said"),
+    [
+        (no_time, "OSError: no clock"),
+        (lambda: math.nan, "clock is nan"),
+        (lambda: math.inf, "clock is inf"),
+        (lambda: None, "clock is None"),
+        (lambda: "1800000000", "clock is '1800000000'"),
+        (None, "TypeError"),
+    ],
+)
+def test_a_clock_that_shows_no_time_is_refused_at_start_and_later_costs_only_fresh_weights(
+    clock: Any, said: str, device: Device
+) -> None:
+    with pytest.raises(ValueError, match=f"the clock shows no time: .*{said}"):
+        at_home(lambda request, limit: b"", clock=clock)
+    assert device.start_session(CLICKS).source == "fresh"
+    device.clock = clock
+    session = device.start_session(CLICKS)
+    assert (session.source, session.why[:8]) == ("shipped", "no_time:")
+    assert device.counts["no_time"] == 2
+    device.clock = time.time
+    assert device.start_session(CLICKS).source == "fresh"
+
+
+def test_a_clock_set_back_does_not_keep_old_weights_alive(forger: Forger) -> None:
+    device = at_home(fails(None, *[CutOff("cut")] * 2, otherwise=forger))
+    device.start_session(CLICKS)
+    device.clock = lambda: time.time() - 10**6
+    assert device.start_session(CLICKS).source == "shipped"
+
+
+def test_an_answer_names_the_weights_that_ranked_it_though_a_session_begins_meanwhile(
+    device: Device,
+) -> None:
+    shipped, static = device.rank(CLICKS, [1, 2, 3]), device.static
+
+    class Slow:
+        """A model that takes as long as another thread takes to start a session."""
+
+        def run(self, *given: Any) -> Any:
+            other = threading.Thread(target=device.start_session, args=(CLICKS,))
+            other.start()
+            other.join()
+            return static.run(*given)
+
+    device.static = Slow()
+    answer = device.rank(CLICKS, [1, 2, 3])
+    assert device.session.source == "fresh"
+    assert (answer.source, answer.why) == ("shipped", "no session has begun")
+    np.testing.assert_array_equal(answer.scores, shipped.scores)
+
+
+def test_sessions_started_by_several_threads_are_each_their_own_and_all_counted(
+    forger: Forger,
+) -> None:
+    lost = threading.local()
+
+    def ask(request: bytes, limit: int) -> bytes:
+        if getattr(lost, "here", False):
+            raise Declined(401)
+        return forger.message(request)
+
+    class Slow(Counter):  # type: ignore[type-arg]
+        """Leaves time between reading a count and writing it."""
+
+        def __getitem__(self, name: str) -> int:
+            count = super().__getitem__(name)
+            time.sleep(1e-4)
+            return count
+
+        def get(self, name: str, default: Any = None) -> Any:
+            return self[name] if name in self else default
+
+    device = at_home(ask)
+    device.counts = Slow()
+    seen: list[tuple[bool, str]] = []
+
+    def use(without: bool) -> None:
+        lost.here = without
+        for _ in range(25):
+            seen.append((without, device.start_session(CLICKS).source))
+
+    threads = [threading.Thread(target=use, args=(n % 2 == 0,)) for n in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert {source for without, source in seen if not without} == {"fresh"}
+    assert {source for without, source in seen if without} <= {"last good", "shipped"}
+    counts = dict(device.counts)
+    assert (counts["sessions"], counts["fresh"], counts["status_401"]) == (100, 50, 50)
+    assert counts["last good"] + counts.get("shipped", 0) == 50
+
+
+# ---- what was shipped, and the device's settings
+
+
+def changed(tmp_path: Path, **fields: Any) -> Path:
+    """A copy of the device's folder whose list says something else; ... takes a field out."""
+    copied = tmp_path / "device"
+    shutil.copytree(small_cloud.folder() / "device", copied)
+    about = {**json.loads((copied / "device.json").read_text()), **fields}
+    kept = {name: value for name, value in about.items() if value is not ...}
+    (copied / "device.json").write_text(json.dumps(kept))
+    return copied
+
+
+FIELDS = ("model", "static", "shapes", "largest", "length", "n_items", "key")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        *(({name: ...}, f"device.json has no '{name}'") for name in FIELDS),
+        *(({name: None}, "device.json is damaged") for name in FIELDS),
+        ({"largest": math.nan}, "NaN is no number"),
+        ({"largest": math.inf}, "Infinity is no number"),
+        ({"largest": 0}, "largest is 0"),
+        ({"largest": "9"}, "largest is '9'"),
+        ({"length": 10.0}, "length is 10.0"),
+        ({"length": -1}, "length is -1"),
+        ({"length": 9}, "does not fit its models"),
+        ({"length": 10**12}, "does not fit its models"),
+        ({"n_items": True}, "n_items is True"),
+        ({"n_items": 10**6}, "does not fit its models"),
+        ({"n_items": 10**30}, "does not fit its models"),
+        ({"shapes": []}, "shapes is"),
+        ({"shapes": [[32, 32], [32]]}, "shapes is"),
+        ({"shapes": [[32, 32], [32, 10**9]]}, "does not fit its models"),
+        ({"shapes": 5}, "damaged"),
+        ({"key": "ab"}, "damaged"),
+        ({"static": "0" * 64}, "not those that were shipped"),
+    ],
+)
+def test_a_list_that_is_damaged_is_refused_at_start(
+    tmp_path: Path, fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Device(changed(tmp_path, **fields), lambda request, limit: b"")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"a": 1, "a": 1}', "\xff", "[" * 10**5])
+def test_a_list_that_is_no_json_is_refused_at_start(tmp_path: Path, text: str) -> None:
+    copied = changed(tmp_path)
+    (copied / "device.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match="device.json is damaged"):
+        Device(copied, lambda request, limit: b"")
+
+
+@pytest.mark.parametrize("name", module.SHIPPED)
+def test_a_file_that_is_missing_is_named(tmp_path: Path, name: str) -> None:
+    copied = changed(tmp_path)
+    (copied / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"has no {name}: `python -m duetlib.export`"):
+        Device(copied, lambda request, limit: b"")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"wait": math.nan}, {"wait": -1}, {"wait": 61}, {"skew": math.inf}, {"ask": None}]
+)
+def test_a_setting_that_is_none_is_refused_at_start(wrong: dict[str, Any]) -> None:
+    (name, value), given = next(iter(wrong.items())), {"ask": len, **wrong}
+    with pytest.raises(ValueError, match=f"{name} is {value}: it must be"):
+        Device(small_cloud.folder() / "device", **given)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, None, "1"])
+def test_a_timeout_that_is_none_is_refused_at_once(timeout: Any) -> None:
+    with pytest.raises(ValueError, match=f"timeout is {timeout!r}: it must be"):
+        transport.Http("http://cloud.example", "token", timeout)
+
+
+def test_a_token_is_never_shown() -> None:
+    ask = transport.Http("http://127.0.0.1:9", "the-token")
+    device = at_home(ask)
+    shown = [repr(ask), str(ask), f"{ask}", repr(device), repr(device.start_session(CLICKS))]
+    assert not any("the-token" in text for text in shown)
+    assert replace(ask, timeout=2.0).token == "the-token"
+
+
+# ---- answers that are framed to do harm
+
+
+def endless(head: bytes, piece: bytes = b"x" * 65536) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\n" + head
+    while True:
+        yield piece
+
+
+CHUNKED, ENDS = b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n\r\n"
+FRAMES: dict[str, tuple[Iterable[bytes], str]] = {
+    "a chunk of size -1": (endless(CHUNKED + b"\r\n-1\r\n"), "too_large"),
+    "a chunk of size -5": (endless(CHUNKED + b"\r\n-5\r\n"), "not_http"),
+    "a chunk too large": (endless(CHUNKED + b"\r\nfffffffffffffff\r\n"), "too_large"),
+    "a chunk without size": (endless(CHUNKED + b"\r\n"), "too_large"),
+    "an endless chunk extension": (endless(CHUNKED + b"\r\n5;"), "too_large"),
+    "long chunk extensions": (
+        endless(CHUNKED + b"\r\n", b"1;%b\r\nx\r\n" % (b"e" * 60_000)),
+        "too_large",
+    ),
+    "trailers without end": (endless(CHUNKED + b"\r\n0\r\n", b"X: y\r\n" * 9999), "too_large"),
+    "chunked twice": (endless(CHUNKED * 2 + b"\r\n-1\r\n"), "too_large"),
+    "no length": (endless(b"\r\n"), "too_large"),
+    "a length of -1": (endless(b"Content-Length: -1\r\n\r\n"), "too_large"),
+    "an absurd length": (endless(b"Content-Length: %b\r\n\r\n" % (b"9" * 60)), "too_large"),
+    "two lengths": (
+        [b"HTTP/1.1 200 -\r\nContent-Length: 9\r\nContent-Length: 3\r\n" + ENDS + b"DUET"],
+        "cut_off",
+    ),
+    "packed": (endless(b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n"), "malformed"),
+    "a status line without end": (itertools.repeat(b"HTTP/1.1 " + b"9" * 9000), "too_large"),
+    "headers without end": (endless(b"", b"X: %b\r\n" % (b"y" * 4000)), "too_large"),
+    "many headers": (endless(b"", b"X: y\r\n"), "not_http"),
+    "interim answers": (itertools.repeat(b"HTTP/1.1 100 -\r\nX: yyyyyyyyyy\r\n\r\n"), "too_large"),
+    "another protocol": ([b"HTTP/1.1 101 -\r\nUpgrade: h2c\r\n\r\n"], "status_101"),
+    "elsewhere": ([b"HTTP/1.1 302 -\r\nLocation: http://10.0.0.1/\r\n\r\n"], "status_302"),
+    "HTTP/0.9": ([b"DUET\1\0\0\0"], "not_http"),
+    "no HTTP at all": (itertools.repeat(bytes(65536)), "too_large"),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_no_framing_of_an_answer_gets_past_limit_and_deadline(name: str, device: Device) -> None:
+    pieces, counter = FRAMES[name]
+
+    def serve(server: socket.socket) -> None:
+        sock, _ = server.accept()
+        with sock, contextlib.suppress(OSError):
+            sock.recv(65536)
+            for piece in pieces:
+                sock.sendall(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        ask = transport.Http(f"http://127.0.0.1:{server.getsockname()[1]}", "token", timeout=0.5)
+        device.ask = fails_after(ask)
+        tracemalloc.start()
+        started = time.monotonic()
+        device.start_session(CLICKS)
+        took, (_, most) = time.monotonic() - started, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert device.counts[counter] == 1, device.counts
+    assert most < 1_000_000 and took < 5
+
+
+def test_an_honest_answer_in_chunks_is_read() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            sock, _ = server.accept()
+            with sock:
+                sock.recv(65536)
+                sock.sendall(b"HTTP/1.1 200 -\r\n" + CHUNKED + b"\r\n")
+                sock.sendall(b"2\r\nDU\r\n2;a=b\r\nET\r\n0\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert transport.Http(url, "token", 5.0)(b"{}", 10) == b"DUET"
+
+
 def test_neither_device_nor_wire_format_needs_torch() -> None:
     code = f"""
 import sys
-sys.modules["torch"] = None  # from now on `import torch` raises ImportError
+sys.modules.update(dict.fromkeys(("torch", "pandas")))  # now `import torch` raises ImportError
 from pathlib import Path
 from duetlib import device, payload, transport
 dead = transport.Http("http://127.0.0.1:9", "token", 1.0)

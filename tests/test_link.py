@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import link
 import measure_link
@@ -84,8 +85,15 @@ def test_losses_are_the_same_again_and_as_many_as_asked_for() -> None:
     assert statistics.mean(after_a_loss) == pytest.approx(0.05, abs=0.03)
 
 
-@pytest.mark.parametrize("wrong", [{"rate": 0}, {"rtt": -1}, {"loss": 1.1}, {"loss": -0.1}])
-def test_an_impossible_profile_is_refused(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"rate": 0}, {"rtt": -1}, {"loss": 1.1}, {"loss": -0.1}, {"send_buffer": 0}),
+        *({name: math.nan} for name in ("rate", "rtt", "jitter", "loss", "buffer")),
+        *({"rtt": math.inf}, {"jitter": math.inf}, {"congestion": "cubic dev lo"}),
+    ],
+)
+def test_an_impossible_profile_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="loss <= 1"):
         Profile(**wrong)
 

@@ -137,6 +137,8 @@ def signed(about: dict[str, str] | None = None, **tensors: np.ndarray) -> bytes:
         ("WrongRequest", signed({"request": payload.digest(b"a request ")})),
         ("NotYetValid", signed({"issued": "9" * 40})),
         ("Expired", signed({"expires": "-1"})),
+        ("TooLong", signed({"expires": str(int(NOW) + 86_401)})),
+        ("TooLong", signed({"expires": "9" * 40})),
         ("WrongNames", signed(**{**LAYERS, "2.weight": np.zeros(3, np.float32)})),
         ("WrongNames", signed(**{k: LAYERS[k] for k in ("0.weight", "0.bias", "1.weight")})),
         ("WrongType", signed(**{**LAYERS, "0.bias": np.zeros(32, np.int32)})),
@@ -151,6 +153,75 @@ def test_each_refusal_has_its_own_error(error: str, message: bytes) -> None:
     with pytest.raises(Refused) as caught:
         read(message)
     assert type(caught.value).__name__ == error
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "a": 2}}]', '{"a": NaN}', '{"a": [-Infinity]}']
+)
+def test_json_that_readers_would_take_in_two_ways_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="stands twice|no number"):
+        payload.read_json(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [("expires", '"expires": "1800000001"'), ("__metadata__", '"__metadata__": {}')],
+)
+def test_a_signed_header_in_which_a_key_stands_twice_is_refused(name: str, again: str) -> None:
+    """Python takes the last of the two, others take the first: nothing says which is meant."""
+    (n,) = struct.unpack("<Q", MESSAGE[72:80])
+    header = MESSAGE[80 : 80 + n].decode().replace(f'"{name}":', f'{again},"{name}":', 1)
+    header += " " * (-len(header) % 8)
+    body = struct.pack("<Q", len(header)) + header.encode() + MESSAGE[80 + n :]
+    with pytest.raises(payload.Malformed):
+        read(seal(body, KEY))
+
+
+def test_nobody_signs_for_longer_than_was_agreed_or_at_no_time() -> None:
+    pack(LAYERS, CONTRACT, REQUEST, KEY, NOW + 0.9, 86_400.0)
+    for issued, lifetime, said in (
+        (NOW, 86_401.0, "lifetime is 86401.0: it must be a number above 0 to 86400"),
+        (NOW, np.inf, "lifetime is inf"),
+        (NOW, np.nan, "lifetime is nan"),
+        (NOW, 0.0, "lifetime is 0.0"),
+        (np.nan, 60.0, "issued is nan"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            pack(LAYERS, CONTRACT, REQUEST, KEY, issued, lifetime)
+    message = pack(LAYERS, CONTRACT, REQUEST, KEY, NOW + 0.9, 86_400.0)
+    assert read(message).expires == int(NOW) + 86_400
+
+
+@pytest.mark.parametrize("wrong", [{"now": np.nan}, {"skew": np.nan}, {"skew": -1.0}])
+def test_a_time_that_is_none_lets_nothing_pass(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is "):
+        read(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"model": ""},
+        {"static": "AB" * 32},
+        {"shapes": ()},
+        {"shapes": ((32, 32, 1),)},
+        {"shapes": ((32, -1),)},
+        {"shapes": ((32, 3.5),)},
+        {"largest": np.nan},
+        {"largest": np.inf},
+        {"largest": None},
+        {"lifetime": np.inf},
+    ],
+)
+def test_a_contract_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="it must be"):
+        replace(CONTRACT, **wrong)
+
+
+@pytest.mark.parametrize("count", [2111, 2113])
+def test_numbers_of_another_count_are_not_split(count: int) -> None:
+    with pytest.raises(ValueError, match=rf"\({count},\): it must be \(2112,\)"):
+        split_layers(np.zeros(count, np.float32), CONTRACT.shapes)
 
 
 def test_another_key_or_one_bit_anywhere_is_a_wrong_signature_or_not_a_message() -> None:

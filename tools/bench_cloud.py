@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -105,7 +105,7 @@ class Service:
     """A cloud in a process of its own."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
     process: psutil.Process
 
     def cpu(self) -> float:

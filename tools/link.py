@@ -80,8 +80,15 @@ class Profile:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.rate <= 0 or min(self.rtt, self.jitter, self.buffer) < 0 or not 0 <= self.loss <= 1:
-            raise ValueError(f"rate > 0, rtt, jitter, buffer >= 0 and 0 <= loss <= 1, not {self}")
+        # As comparisons that nan fails. `data_prep.arguments` cannot be had under `python -S`.
+        fits = self.rate > 0 and self.buffer >= 0 and 0 <= self.loss <= 1
+        fits = fits and 0 <= self.rtt < math.inf and 0 <= self.jitter < math.inf
+        fits = fits and self.send_buffer >= 1 and bool(re.fullmatch(r"\w+", self.congestion))
+        if not fits:
+            raise ValueError(
+                "rate > 0, rtt, jitter, buffer >= 0, 0 <= loss <= 1, send_buffer >= 1, "
+                f"congestion a word, not {self}"
+            )
 
 
 PROFILES = {
@@ -326,6 +333,8 @@ class Link:
 
     def inside(self, side: str) -> contextlib.AbstractContextManager[None]:
         """The calling thread, and what it starts, in the `device`'s or the `cloud`'s namespace."""
+        if side not in self.names:
+            raise ValueError(f"side is {side!r}: it must be one of {', '.join(self.names)}")
         return namespace(self.names[side])
 
 
