@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .backbones import BACKBONES, DIN, Backbone, click_mask, last_click
+from .backbones import BACKBONES, DIN, Backbone, click_mask, last_click, refuse_gaps
 from .controls import BiasOnly, NeckAsInput
 from .dynamic import Layer, apply_layers
 from .hypernetwork import HyperNetwork
@@ -56,6 +56,9 @@ class OrdinaryLayers(nn.Module):
 class UniversalMetaNetwork(nn.Module):
     """A recommender whose last layers come from a source.
 
+    A history with a 0 before a click is refused by every method here, but while training, where
+    none comes from outside (`backbones.refuse_gaps`).
+
     Args:
         backbone: static layers. n_items: items, ids from 1. source: maps embedded clicks
             `[B, L, D]` and their mask `[B, L]` to the dynamic layers.
@@ -76,10 +79,12 @@ class UniversalMetaNetwork(nn.Module):
         Args:
             history: `[B, L]`.
         """
+        refuse_gaps(history)
         return self._layers(self.items(history), click_mask(history))
 
     def features(self, history: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """What the static layers alone give: features `[B, C or 1, N_in]`, items `[B, C, D]`."""
+        refuse_gaps(history)
         items = self.items(candidates)
         return self.backbone(self.items(history), click_mask(history), items), items
 
@@ -94,6 +99,8 @@ class UniversalMetaNetwork(nn.Module):
 
     def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Cloud and device together: `[B, L]` and `[B, C]` ids to `[B, C]` logits."""
+        if not self.training:
+            refuse_gaps(history)
         # As `rank` with `layers`, but the clicks are looked up once for both.
         clicks, mask, items = self.items(history), click_mask(history), self.items(candidates)
         features = self.backbone(clicks, mask, items)
