@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ import pytest
 import torch
 
 from data_prep import DataError, from_clicks, load_movielens
-
-PAGE = Path(__file__).resolve().parent.parent / "book" / "api.md"
 
 
 def table(n_users: int = 60, n_items: int = 154, clicks: int = 20) -> pd.DataFrame:
@@ -238,18 +235,3 @@ def test_wrong_arguments_are_named(wrong: dict[str, Any]) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"^{name} is {value!r}: it must be "):
         from_clicks([1], [1], [0], **wrong)
-
-
-def test_the_example_of_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DUET_CACHE", str(tmp_path / "cache"))
-    table().to_csv("clicks.csv", index=False)
-    space: dict[str, Any] = {}
-    exec(code, space)
-    assert re.fullmatch(r"AUC of DUET 0\.\d{4}, of the base 0\.\d{4}\n", capsys.readouterr().out)
-    assert space["scores"].shape == (1, space["split"].n_items)
-    best = space["model"](space["history"], space["every"])
-    assert (space["scores"] - best).abs().max() < 1e-5
