@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_prep.arguments import one_of, whole
 from data_prep.sources import DataError, Raw, fetch, find_dataset, sha256
 
 # In the order of MovieLens-100k's u.genre, and so of the flags in u.item.
@@ -43,6 +44,7 @@ _TURNED = re.compile(rf"([^()]+), ({_ARTICLES})(?=\)| \(|$)")
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+RawIds = Ints | NDArray[np.object_]  # numbers or strings
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,8 +65,8 @@ class Interactions:
     titles: tuple[str, ...]  # n_items + 1; titles[0] is empty
     genre_names: tuple[str, ...]  # G
     genres: Bools  # [n_items + 1, G]
-    raw_user: Ints  # [n_users + 1]; raw_user[0] is 0
-    raw_item: Ints  # [n_items + 1]
+    raw_user: RawIds  # [n_users + 1]; raw_user[0] is 0, or "" among strings
+    raw_item: RawIds  # [n_items + 1]
     label: str
     sha256: str
 
@@ -99,10 +101,11 @@ def load_movielens(
     are "item 123" and there are no genres. Titles read as films are spoken of: MovieLens' "Usual
     Suspects, The (1995)" becomes "The Usual Suspects (1995)".
 
-    Raises DataError, which says what is wrong and what to do. Chapter 1, Section 4.1.1.
+    Raises DataError, which says what is wrong and what to do; ValueError for `k_core` and
+    `allow_unverified`. Chapter 1, Section 4.1.1.
     """
-    if k_core < 1:
-        raise DataError(f"k_core is {k_core}: it must be 1 (every row) or more")
+    whole(1, k_core=k_core)
+    one_of((False, True), allow_unverified=allow_unverified)
     raw = fetch(dataset, path=path, allow_unverified=allow_unverified)
     separator = find_dataset(dataset).separator
     rows = parse_ratings(raw.ratings, separator, raw.origin)  # [N, 4]

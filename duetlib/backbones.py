@@ -213,3 +213,23 @@ BACKBONES: dict[str, type[Backbone]] = {
 def click_mask(history: Tensor) -> Tensor:
     """`[B, L]` True where a history holds a click, False where it is padding."""
     return history != PAD
+
+
+def refuse_gaps(history: Tensor) -> None:
+    """Refuse `[B, L]` histories with a 0 before a click: padded on the left, or with a hole.
+
+    They would be ranked, and wrongly, without a word. To look at the numbers makes a GPU wait, so
+    it is done where a history of anyone's own comes in, and not while training.
+
+    Raises:
+        ValueError: with the first such row.
+    """
+    if history.is_meta or torch.compiler.is_compiling():
+        return  # no numbers to look at
+    late = (history[..., :-1] == PAD) & (history[..., 1:] != PAD)
+    if late.any():
+        row = late.flatten(0, -2).any(1).nonzero()[0]
+        raise ValueError(
+            f"history {int(row)} has a 0 before a click: clicks come first, the oldest first, and "
+            "zeros fill the right; `sessions.padded` makes such rows of lists of clicks"
+        )

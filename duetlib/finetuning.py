@@ -19,7 +19,7 @@ from data_prep.arguments import check_seed, number, one_of, refuse, whole
 
 from .controls import LayersOf
 from .dynamic import Layer, apply_layers
-from .sessions import Negatives, Sessions, Split, candidates, labels_like
+from .sessions import Negatives, Seen, Sessions, Split, candidates, labels_like
 from .training import Evaluation, TrainConfig, evaluation, rank_among_all, sampled_candidates
 from .umn import UniversalMetaNetwork
 
@@ -65,11 +65,9 @@ def own_sessions(split: Split, negatives: int, seed: int, *, until: str) -> tupl
     if until == "test" and split.valid is not split.test:
         sessions = split.train.then(split.valid)
     generator = torch.Generator(sessions.user.device).manual_seed(seed)
-    seen = split.seen.clone()
-    for later in (split.test,) if until == "test" else (split.valid, split.test):
-        seen[later.user, later.target] = False
-    seen[sessions.user, sessions.target] = True  # who clicks it again knows it already
-    seen[sessions.user.unsqueeze(1), sessions.history] = True
+    known = torch.cat([sessions.history, sessions.target.unsqueeze(1)], dim=1)  # [N, L + 1]
+    user = sessions.user.unsqueeze(1).expand_as(known)
+    seen = Seen.of(user, known, split.n_users, split.n_items)
     return sessions, candidates(sessions, Negatives(seen).draw(sessions.user, negatives, generator))
 
 
@@ -211,7 +209,7 @@ class Copies:
     def __init__(self, model: UniversalMetaNetwork, n_users: int, lr: float):
         whole(1, n_users=n_users)
         number(0, above=True, lr=lr)
-        self.model = copy.deepcopy(model)
+        self.model = copy.deepcopy(model).train()  # `vmap` has no numbers to look at
         for part in self.model.modules():
             if type(part) is nn.GRU and part.num_layers == 1 and part.bias and part.batch_first:
                 part.__class__ = Unrolled  # the same parameters under the same names

@@ -6,17 +6,22 @@ Chapter 1 builds one by hand (Section 4.1.1 of the paper).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from data_prep.arguments import whole
 
 if TYPE_CHECKING:
     from data_prep import Interactions
 
 PAD = 0  # item ids start at 1; 0 fills histories that are shorter than L
+NUMBERS_AT_ONCE = 2**22  # random ones, of fixed negatives: 16 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +55,81 @@ class Sessions:
         return both[both.user.argsort(stable=True)]
 
 
+def padded(clicks: Sequence[Sequence[int]], length: int = 30) -> Tensor:
+    """Histories `[B, L]` of lists of clicks: of each the last `length`, filled with 0 on the right.
+
+    Args:
+        clicks: of each user the item ids, oldest first, at least one. length: L.
+
+    Raises:
+        ValueError: for an empty list, or an id that is no whole number from 1.
+    """
+    whole(1, length=length)
+    history = torch.full((len(clicks), length), PAD)
+    for row, items in enumerate(clicks):
+        if not len(items):
+            raise ValueError(f"row {row} has no clicks: a history needs one")
+        for item in items:
+            whole(1, item=item)
+        recent = items[-length:]
+        history[row, : len(recent)] = torch.as_tensor(recent)
+    return history
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The items that each user has: what is True in a table of users by items, and no table.
+
+    `seen[user]` gives the table's rows of some users. Memory grows with the clicks.
+
+    Attributes:
+        item: `[P]` each user's items in order, user after user, each once.
+        start: `[n_users + 2]` where in `item` each user's begin, and where the last one's end.
+        n_items: items, ids from 1.
+    """
+
+    item: Tensor
+    start: Tensor
+    n_items: int
+
+    @classmethod
+    def of(cls, user: Tensor, item: Tensor, n_users: int, n_items: int) -> Seen:
+        """From pairs `[N]`, in any order; a pair may come again, and padding is left out."""
+        pair = torch.unique((user * (n_items + 1) + item)[item != PAD])  # sorted
+        count = torch.bincount(pair // (n_items + 1), minlength=n_users + 1)
+        return cls(pair % (n_items + 1), F.pad(count.cumsum(0), (1, 0)), n_items)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.item.device
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the table: `(n_users + 1, n_items + 1)`."""
+        return len(self.start) - 1, self.n_items + 1
+
+    def to(self, device: torch.device | str) -> Seen:
+        """The same on another device."""
+        return Seen(self.item.to(device), self.start.to(device), self.n_items)
+
+    def __getitem__(self, user: Tensor | int) -> Tensor:
+        """Rows of the table, bool: `[n_items + 1]` of one user, `[B, n_items + 1]` of `[B]` users.
+
+        Column 0 is True, so that padding never counts as an item that the user has not.
+        """
+        asked = torch.as_tensor(user, device=self.device)
+        users = asked.reshape(-1)
+        count = self.start.diff()[users]
+        row = torch.arange(len(users), device=self.device).repeat_interleave(count)
+        first = self.start[:-1][users] - (count.cumsum(0) - count)
+        place = first[row] + torch.arange(len(row), device=self.device)
+        table = torch.zeros(len(users), self.n_items + 1, dtype=torch.bool, device=self.device)
+        table[row, self.item[place]] = True
+        table[:, PAD] = True
+        return table.view(*asked.shape, self.n_items + 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Training, validation and test sessions of one data set.
@@ -57,10 +137,12 @@ class Split:
     Attributes:
         train, valid, test: the sessions; `valid` is empty when `n_valid=0`.
         n_users, n_items: counts; ids run from 1.
-        seen: `[n_users + 1, n_items + 1]` bool, every item a user has in *any* part. Column 0 is
-            True, so that padding never serves as a negative.
+        seen: every item that a user has in *any* part.
         label: the data set's name, as it must stand beside every number made from it.
         sha256: of the ratings file.
+
+    Raises:
+        ValueError: if `train` or `test` is empty.
     """
 
     train: Sessions
@@ -68,9 +150,14 @@ class Split:
     test: Sessions
     n_users: int
     n_items: int
-    seen: Tensor
+    seen: Seen
     label: str
     sha256: str
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            if not len(getattr(self, part)):
+                raise ValueError(f"{part} is empty: a split needs sessions to train on and to test")
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""
@@ -97,18 +184,20 @@ def leave_last_out(
 
     Args:
         interactions: rows sorted by user and time, ids from 1 (see `data_prep`).
-        n_test, n_valid: targets held out for each user.
+        n_test, n_valid: targets held out for each user; at least one for testing.
         length: L, the longest history.
 
     Raises:
-        ValueError: if the rows are not sorted by user, or a user has too few clicks to leave one
-            for training.
+        ValueError: if one of these is out of range, if there are no clicks, if the rows are not
+            sorted by user and time or an id is not from 1 to their number, or if a user has too few
+            clicks to leave one for training.
 
     Source: Chapter 1; Section 4.1.1.
     """
+    whole(1, n_test=n_test, length=length)
+    whole(0, n_valid=n_valid)
+    _check_clicks(interactions)
     user, item = interactions.user, interactions.item
-    if (np.diff(user) < 0).any():
-        raise ValueError("the clicks are not sorted by user: sort them by user and time first")
     count = np.bincount(user, minlength=interactions.n_users + 1)[1:]
     least = n_test + n_valid + 2
     short = np.flatnonzero(count < least) + 1
@@ -122,19 +211,17 @@ def leave_last_out(
     position = np.arange(len(user)) - start[user - 1]  # place of each row in its user's clicks
     from_end = count[user - 1] - 1 - position
 
-    # Row r's history is rows r-n .. r-1, n = min(position, L); what lies past n is padding.
-    n = np.minimum(position, length)
     offset = np.arange(length)
-    rows = (np.arange(len(user)) - n)[:, None] + offset  # [N, L]
-    history = np.where(offset < n[:, None], item[np.minimum(rows, len(item) - 1)], PAD)
-
-    every = Sessions(torch.from_numpy(history), torch.from_numpy(item), torch.from_numpy(user))
-    seen = torch.zeros(interactions.n_users + 1, interactions.n_items + 1, dtype=torch.bool)
-    seen[every.user, every.target] = True
-    seen[:, PAD] = True
 
     def part(mask: np.ndarray) -> Sessions:
-        return every[torch.from_numpy(np.flatnonzero(mask & (position > 0)))]
+        # Row r's history is rows r-n .. r-1, n = min(position, L); what lies past n is padding.
+        r = np.flatnonzero(mask & (position > 0))  # [N]
+        n = np.minimum(position[r], length)[:, None]
+        rows = (r[:, None] - n) + offset  # [N, L]
+        np.minimum(rows, len(item) - 1, out=rows)
+        history = item[rows]
+        history[offset >= n] = PAD
+        return Sessions(*map(torch.from_numpy, (history, item[r], user[r])))
 
     held = n_test + n_valid
     return Split(
@@ -143,20 +230,40 @@ def leave_last_out(
         test=part(from_end < n_test),
         n_users=interactions.n_users,
         n_items=interactions.n_items,
-        seen=seen,
+        seen=Seen.of(
+            torch.from_numpy(user),
+            torch.from_numpy(item),
+            interactions.n_users,
+            interactions.n_items,
+        ),
         label=interactions.label,
         sha256=interactions.sha256,
     )
 
 
+def _check_clicks(clicks: Interactions) -> None:
+    user, item, time = clicks.user, clicks.item, clicks.time
+    if not len(user) == len(item) == len(time) > 0:
+        found = f"{len(user)} users, {len(item)} items and {len(time)} times"
+        raise ValueError(f"there must be clicks, each with all three, but there are {found}")
+    for name, ids, most in (("user", user, clicks.n_users), ("item", item, clicks.n_items)):
+        if ids.min() < 1 or ids.max() > most:
+            raise ValueError(f"{name} ids are {ids.min()} to {ids.max()}, but must be 1 to {most}")
+    step = np.diff(user)
+    if (step < 0).any() or ((step == 0) & (np.diff(time) < 0)).any():
+        raise ValueError("the clicks are not sorted by user: sort them by user and time first")
+
+
 class Negatives:
     """Draws items that a user has never clicked.
 
-    The unseen items of each user are packed to the left once; a draw is then one random number and
-    one look-up, exactly uniform, with nothing rejected and no loop.
+    A draw is one random number and one look-up, exactly uniform, with nothing rejected and no loop.
+    Below a user's i-th item (from 0), s_i, there are s_i - 1 - i items that the user has not, and
+    this never falls with i. So the k-th unseen item (from 0) is k + 1 + j, where j is how many i
+    have s_i - 1 - i <= k: one binary search among the user's own items.
 
     Args:
-        seen: `[n_users + 1, n_items + 1]` bool, as in `Split`.
+        seen: as in `Split`.
 
     Raises:
         ValueError: if a user has every item, so that nothing is left to draw.
@@ -164,19 +271,22 @@ class Negatives:
     Source: Section 4.1.1 (1:4 in training, 1:100 in testing).
     """
 
-    def __init__(self, seen: Tensor):
-        parts = seen.split(
-            64
-        )  # a sort needs eight bytes for each of its places: a few users at once
-        self.count = torch.cat([(~part).sum(1) for part in parts])  # [n_users + 1]
+    def __init__(self, seen: Seen):
+        self.start, self.width = seen.start, seen.shape[1]
+        has = seen.start.diff()  # [n_users + 1]
+        self.count = seen.n_items - has
         full = (self.count[1:] == 0).nonzero()  # row 0 is nobody
         if len(full):
             raise ValueError(f"user {int(full[0]) + 1} has every item: there are no negatives")
-        width = int(self.count.max())
-        self.unseen = torch.empty(len(seen), width, dtype=torch.int32, device=seen.device)
-        # A stable sort of a boolean row brings the unseen items (False) to the front, in order.
-        for unseen, part in zip(self.unseen.split(64), parts, strict=True):
-            unseen.copy_(part.to(torch.uint8).sort(dim=1, stable=True).indices[:, :width])
+        user = torch.arange(len(has), device=seen.device).repeat_interleave(has)
+        i = torch.arange(len(user), device=seen.device) - self.start[user]
+        self.below = user * self.width + seen.item - 1 - i  # [P]: one list for all users, sorted
+
+    def _unseen(self, user: Tensor, k: Tensor) -> Tensor:
+        """The `k`-th unseen item (from 0) of each user: `[B]` and `[B, n]` to `[B, n]`."""
+        user = user.unsqueeze(1)
+        j = torch.searchsorted(self.below, user * self.width + k, right=True) - self.start[user]
+        return k + 1 + j
 
     def draw(self, user: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """`n` unseen items for each user, with replacement: for training, anew each epoch.
@@ -191,7 +301,7 @@ class Negatives:
         count = self.count[user].unsqueeze(1)  # [B, 1]
         # rand() < 1, but float rounding can reach `count` itself
         pick = (u * count).long().clamp_(max=count - 1)
-        return self.unseen[user.unsqueeze(1), pick].long()
+        return self._unseen(user, pick)
 
     def fixed(self, user: Tensor, n: int, seed: int) -> Tensor:
         """`n` *distinct* unseen items for each row, from a seed: for testing, drawn once and kept.
@@ -211,10 +321,14 @@ class Negatives:
                 f"user {poorest} has only {int(count.min())} unseen items, {n} negatives are needed"
             )
         generator = torch.Generator().manual_seed(seed)
-        key = torch.rand(len(user), self.unseen.shape[1], generator=generator)
-        key[torch.arange(key.shape[1]) >= count.unsqueeze(1)] = -1.0  # past the end of the row
-        pick = key.topk(n, dim=1).indices.to(user.device)
-        return self.unseen[user.unsqueeze(1), pick].long()
+        width = int(self.count.max())
+        place, picks = torch.arange(width), [torch.empty(0, n, dtype=torch.int64)]
+        # A few rows at a time: the generator gives the same numbers as for all of them at once.
+        for left in count.unsqueeze(1).split(max(1, NUMBERS_AT_ONCE // width)):
+            key = torch.rand(len(left), width, generator=generator)
+            key[place >= left] = -1.0  # past the end of the row
+            picks.append(key.topk(n, dim=1).indices)
+        return self._unseen(user, torch.cat(picks).to(user.device))
 
 
 def candidates(sessions: Sessions, negatives: Tensor) -> Tensor:

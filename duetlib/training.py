@@ -33,7 +33,7 @@ from .controls import LayersOf
 from .graphs import CapturedStep
 from .ppg import ppg_loss
 from .precision import full_precision
-from .sessions import Negatives, Sessions, Split, candidates, labels_like
+from .sessions import Negatives, Seen, Sessions, Split, candidates, labels_like
 from .swa import StableWeightAdapter
 from .umn import OrdinaryLayers, UniversalMetaNetwork, build
 
@@ -174,7 +174,7 @@ def sampled_candidates(split: Split, part: Literal["valid", "test"]) -> Tensor:
     return candidates(sessions, negatives)
 
 
-def rank_among_all(scores: Tensor, sessions: Sessions, seen: Tensor) -> Tensor:
+def rank_among_all(scores: Tensor, sessions: Sessions, seen: Seen) -> Tensor:
     """Rank `[N]` of each target among the items that its user does not have.
 
     Args:
@@ -186,12 +186,12 @@ def rank_among_all(scores: Tensor, sessions: Sessions, seen: Tensor) -> Tensor:
 
 
 def full_ranks(
-    model: UniversalMetaNetwork, sessions: Sessions, seen: Tensor, layers_of: LayersOf | None = None
+    model: UniversalMetaNetwork, sessions: Sessions, seen: Seen, layers_of: LayersOf | None = None
 ) -> Tensor:
     """Rank `[N]` of each target among *all* items that its user does not have.
 
     Args:
-        seen: `[n_users + 1, n_items + 1]` as in `Split`. layers_of: as in `score`.
+        seen: as in `Split`. layers_of: as in `score`.
     """
     every = torch.arange(seen.shape[1], device=seen.device)
     ranks = []
@@ -598,7 +598,7 @@ def trained(
     if kept := if_whole(lambda file: read_safetensors(file, split.seen.device), path):
         metadata, tensors = kept
         model.load_state_dict(tensors)
-        return model, Result(**json.loads(metadata["result"]))
+        return model.eval(), Result(**json.loads(metadata["result"]))
     unfinished = path.with_suffix(".unfinished")
     name = f"{backbone} {method}"
     result = train(model, split, config, seed=seed, checkpoint=unfinished, what=name)

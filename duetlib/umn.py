@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from data_prep.arguments import one_of, refuse, whole
 
-from .backbones import BACKBONES, DIN, Backbone, click_mask, last_click
+from .backbones import BACKBONES, DIN, Backbone, click_mask, last_click, refuse_gaps
 from .controls import BiasOnly, NeckAsInput
 from .dynamic import Layer, apply_layers
 from .hypernetwork import HyperNetwork
@@ -64,6 +64,9 @@ class OrdinaryLayers(nn.Module):
 class UniversalMetaNetwork(nn.Module):
     """A recommender whose last layers come from a source.
 
+    A history with a 0 before a click is refused by every method here, but while training, where
+    none comes from outside (`backbones.refuse_gaps`).
+
     Args:
         backbone: static layers. n_items: items, ids from 1. source: maps embedded clicks
             `[B, L, D]` and their mask `[B, L]` to the dynamic layers.
@@ -88,6 +91,7 @@ class UniversalMetaNetwork(nn.Module):
         Args:
             history: `[B, L]`.
         """
+        refuse_gaps(history)
         return self._layers(self._look_up("history", history), click_mask(history))
 
     def _look_up(self, name: str, ids: Tensor) -> Tensor:
@@ -118,6 +122,7 @@ class UniversalMetaNetwork(nn.Module):
 
     def features(self, history: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """What the static layers alone give: features `[B, C or 1, N_in]`, items `[B, C, D]`."""
+        refuse_gaps(history)
         clicks, items = self._look_up_both(history, candidates)
         return self.backbone(clicks, click_mask(history), items), items
 
@@ -132,6 +137,8 @@ class UniversalMetaNetwork(nn.Module):
 
     def forward(self, history: Tensor, candidates: Tensor) -> Tensor:
         """Cloud and device together: `[B, L]` and `[B, C]` ids to `[B, C]` logits."""
+        if not self.training:
+            refuse_gaps(history)
         # As `rank` with `layers`, but the clicks are looked up once for both.
         clicks, items = self._look_up_both(history, candidates)
         mask = click_mask(history)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 from data_prep import Interactions
-from duetlib.sessions import Split, leave_last_out
+from duetlib.sessions import Seen, Split, leave_last_out
 
 
 def interactions(
@@ -42,3 +43,9 @@ def of_clicks(clicks: list[np.ndarray], n_items: int) -> Interactions:
 def split(seed: int = 0, **sizes: int) -> Split:
     """The usual split of `interactions`, with histories of ten."""
     return leave_last_out(interactions(seed=seed, **sizes), length=10)
+
+
+def seen_of(table: Tensor) -> Seen:
+    """The items that are True in a table `[n_users + 1, n_items + 1]`; its column 0 is padding."""
+    user, item = table.nonzero().T
+    return Seen.of(user, item, len(table) - 1, table.shape[1] - 1)

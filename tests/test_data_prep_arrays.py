@@ -169,8 +169,11 @@ def test_core_is_repeated():
 def test_core_that_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="k_core=3 leaves no row"):
         load_rows(tmp_path, [(1, 1, 3, 0), (2, 2, 3, 0)], k_core=3)
-    with pytest.raises(DataError, match="k_core is 0"):
-        load_movielens(k_core=0)
+    for k_core in (0, 2.5, True, "5"):
+        with pytest.raises(ValueError, match=f"k_core is {k_core!r}: .* 1 or more"):
+            load_movielens(k_core=k_core)
+    with pytest.raises(ValueError, match="allow_unverified is 'no': .* False, True"):
+        load_movielens(allow_unverified="no")
 
 
 # --- labels ----------------------------------------------------------------------------------

@@ -124,11 +124,11 @@ def test_what_is_clicked_again_is_never_drawn_as_wrong() -> None:
 def test_the_negatives_come_from_the_seed() -> None:
     rows = own_rows(SPLIT, None, 4, seed=3, until="valid")
     generator = torch.Generator().manual_seed(3)
-    known = torch.zeros_like(SPLIT.seen)
+    known = torch.zeros(SPLIT.seen.shape, dtype=torch.bool)
     known[:, 0] = True  # padding
     known[SPLIT.train.user, SPLIT.train.target] = True
     known[SPLIT.train.user.unsqueeze(1), SPLIT.train.history] = True
-    drawn = Negatives(known).draw(SPLIT.train.user, 4, generator)
+    drawn = Negatives(small_data.seen_of(known)).draw(SPLIT.train.user, 4, generator)
     assert torch.equal(rows.ids[rows.there][:, 1:], drawn)
     other = own_rows(SPLIT, None, 4, seed=4, until="valid")
     assert not torch.equal(rows.ids, other.ids)

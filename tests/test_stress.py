@@ -80,7 +80,7 @@ def test_no_negative_is_ever_seen(
         torch.randint(1, n_items + 1, (n_users + 1,), generator=generator),
     ] = False
     user = torch.randint(1, n_users + 1, (rows,), generator=generator)
-    negatives = Negatives(seen)
+    negatives = Negatives(small_data.seen_of(seen))
     drawn = negatives.draw(user, n, generator)
     assert drawn.shape == (rows, n)
     assert not seen[user.unsqueeze(1), drawn].any()

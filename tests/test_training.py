@@ -667,7 +667,7 @@ def test_test_and_validation_negatives_are_fixed_and_differ() -> None:
     assert torch.equal(test, sampled_candidates(SPLIT, "test"))
     assert not torch.equal(test[:, 1:], valid[:, 1:])
     assert torch.equal(valid[:, 0], SPLIT.valid.target)
-    assert not SPLIT.seen[SPLIT.test.user.unsqueeze(1), test[:, 1:]].any()
+    assert not SPLIT.seen[SPLIT.test.user].gather(1, test[:, 1:]).any()
 
 
 def test_full_ranks_equal_a_loop_over_all_items() -> None:
@@ -680,7 +680,7 @@ def test_full_ranks_equal_a_loop_over_all_items() -> None:
             logit = {
                 item: model(history, torch.tensor([[item]])).item()
                 for item in range(1, SPLIT.n_items + 1)
-                if item == target or not SPLIT.seen[user, item]
+                if item == target or not SPLIT.seen[user][item]
             }
             right = logit.pop(target)
             above = sum(wrong > right for wrong in logit.values())

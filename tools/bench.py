@@ -40,7 +40,7 @@ from duetlib.dynamic import (
 from duetlib.experiments import provenance, results_dir
 from duetlib.memory import peak_mb
 from duetlib.ppg import PPG, split_bias
-from duetlib.sessions import PAD, Sessions, Split, labels_like
+from duetlib.sessions import Seen, Sessions, Split, labels_like
 from duetlib.training import TrainConfig, Trainer
 from duetlib.umn import UniversalMetaNetwork, build
 
@@ -212,9 +212,7 @@ def random_split(n_sessions: int | None = None, n_items: int = N_ITEMS) -> Split
     target = torch.randint(1, n_items + 1, (n_sessions,))
     user = torch.randint(1, N_USERS + 1, (n_sessions,))
     sessions = Sessions(history, target, user)
-    seen = torch.zeros(N_USERS + 1, n_items + 1, dtype=torch.bool)
-    seen[user, target] = True
-    seen[:, PAD] = True
+    seen = Seen.of(user, target, N_USERS, n_items)
     few = sessions[:200]
     return Split(sessions, few, few, N_USERS, n_items, seen, "random", "")
 
