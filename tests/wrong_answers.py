@@ -77,8 +77,7 @@ WRONG: dict[tuple[int, str], list[Callable[..., Any]]] = {
         lambda c, p, n: sorted(c[max(0, p - n) : p]) + [0] * max(0, n - p),
         lambda c, p, n: c[max(0, p - n) : p][::-1] + [0] * max(0, n - p),
         lambda c, p, n: (c[-n - 1 : -1] if p >= n else c[:p]) + [0] * max(0, n - p),
-        lambda c, p, n: c[max(0, p - n) : p] + [0] * (n - p),  # what a multiplied list forgives
-    ][:4],
+    ],
     (1, "k_core"): [
         lambda rows, k: sorted(solved(1, "k_core")(rows, k)),
         lambda rows, k: solved(1, "k_core")(rows, k)[::-1],
@@ -209,7 +208,7 @@ WRONG: dict[tuple[int, str], list[Callable[..., Any]]] = {
         lambda w, f, y, r: w - r * torch.sigmoid(f @ w) @ f / len(y),
     ],
     (6, "own_loss_of"): [
-        lambda loss, there: float(((loss * there).sum(1) / there.sum(1)).sum()),
+        lambda loss, there: ((loss * there).sum(1) / there.sum(1)).sum().item(),
         lambda loss, there: ((loss * there).sum(1) / there.sum(1)).sum().detach(),
         lambda loss, there: sum(row[:n].mean() for row, n in zip(loss, there.sum(1))),  # noqa: B905
         lambda loss, there: ((loss * there).sum(0) / there.sum(0).clamp(min=1)).sum(),

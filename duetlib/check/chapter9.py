@@ -117,7 +117,7 @@ def saved_by_half(answer: Callable[[int, float, float], float]) -> Verdict:
     def one(rng: random.Random) -> Arguments:
         return 4 * rng.randint(10_000, 40_000), rng.uniform(3, 9), rng.uniform(10, 40)
 
-    def wait(n: int, bandwidth: float, trip: float, slow: bool = True) -> float:
+    def wait(n: int, bandwidth: float, trip: float, *, slow: bool = True) -> float:
         bursts = slow_start_ms(n, Link(bandwidth, trip)) if slow else 0
         return trip + transfer_ms(n, bandwidth) + bursts
 
