@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ BOOK = Path(__file__).resolve().parent.parent / "book"
 CHAPTERS = sorted(path.stem for path in BOOK.glob("[0-9]*.ipynb"))
 
 
+@cache
 def sources(chapter: str, kind: str) -> list[str]:
     """The texts of a chapter's cells of one kind; `chapter` is its file's name without an end."""
     cells = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4).cells
@@ -33,11 +35,16 @@ def defining(texts: list[str], name: str) -> list[str]:
     return [text for text in texts if f"def {name}(" in text]
 
 
-def solution(chapter: str, name: str) -> Any:
-    """The function that a chapter's one solution of this name defines."""
+def solution_text(chapter: str, name: str) -> str:
+    """The code of a chapter's one solution of this name."""
     blocks = re.findall(r"```python\n(.*?)```", "\n".join(sources(chapter, "markdown")), re.DOTALL)
     (code,) = defining(blocks, name)
-    return defined(code, name)
+    return code
+
+
+def solution(chapter: str, name: str) -> Any:
+    """The function that a chapter's one solution of this name defines."""
+    return defined(solution_text(chapter, name), name)
 
 
 def stub(chapter: str, name: str) -> Any:
@@ -45,6 +52,18 @@ def stub(chapter: str, name: str) -> Any:
     pattern = re.compile(rf"^def {name}\([^\n]*\):\n    \.\.\.$", re.MULTILINE)
     (code,) = pattern.findall("\n".join(sources(chapter, "code")))
     return defined(code, name)
+
+
+def first_cell(chapter: str) -> str:
+    """The code cell that each chapter begins with."""
+    return sources(chapter, "code")[0]
+
+
+def cells(chapter: str) -> dict[str, tuple[str, str]]:
+    """The two code cells of each exercise, by the function's name: with its stub, and its check."""
+    code = sources(chapter, "code")
+    calls = [re.search(r"^check\.\w+\((\w+)\)$", text, re.MULTILINE) for text in code]
+    return {call[1]: (code[n - 1], code[n]) for n, call in enumerate(calls) if call}
 
 
 def checks(chapter: str) -> dict[str, Callable[[Any], Verdict]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,11 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
     ("numbers", "big_endian", lambda data, name: read(data, name, ">f")),
     ("numbers", "integers", lambda data, name: read(data, name, "<i")),
     ("numbers", "no_length", lambda data, name: read(data, name, skip=72)),
-    ("numbers", "from_the_first", lambda data, name: read(data, "0.bias")),
+    (
+        "numbers",
+        "from_the_first",
+        lambda data, name: (read(data, "0.bias") + read(data, name))[: len(read(data, name))],
+    ),
     ("numbers", "all", lambda data, name: read(data, "0.bias") + read(data, name)),
     ("is_mine", "all", lambda about, request: True),
     ("is_mine", "never", lambda about, request: about["request"] == request),
@@ -81,8 +86,9 @@ def test_usual_mistakes_are_named(name: str, mistake: str, answer: Callable[...,
 
 
 def test_the_message_of_exercise_1_holds_what_safetensors_reads() -> None:
-    found = load(check.message()[72:])
-    assert sorted(x for v in found.values() for x in v.flatten().tolist()) == sorted(check.VALUES)
+    data = check.message(random.Random(1))
+    for name, values in load(data[72:]).items():
+        assert read(data, name) == values.flatten().tolist()
 
 
 # --- the prediction --------------------------------------------------------------------------

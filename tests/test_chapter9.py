@@ -71,10 +71,11 @@ def test_usual_mistakes_are_named(name: str, mistake: str, answer: Callable[...,
 
 
 def test_the_answer_to_exercise_3_keeps_the_wait() -> None:
-    service, wait = 0.8, 2.0
-    rate = 1000 * (2 * wait / (service + 2 * wait)) / service
-    assert check.most_requests(lambda s, w: rate).passed
-    assert latency.queue_ms(rate * service / 1000, service) == pytest.approx(wait)
+    def rate(service: float, wait: float) -> float:
+        return 1000 * (2 * wait / (service + 2 * wait)) / service
+
+    assert check.most_requests(rate).passed
+    assert latency.queue_ms(rate(0.8, 2.0) * 0.8 / 1000, 0.8) == pytest.approx(2.0)
 
 
 # --- figures -----------------------------------------------------------------------------------
