@@ -11,6 +11,10 @@ import operator
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+
+TRUTH = (bool, np.bool_)
+
 
 def refuse(name: str, value: Any, allowed: str) -> ValueError:
     """The error for one argument: what it is called, what was given, what is allowed."""
@@ -30,7 +34,7 @@ def whole(least: int = 0, most: int | None = None, **given: Any) -> None:
             number = operator.index(value)
         except TypeError:
             raise refuse(name, value, allowed) from None
-        if isinstance(value, bool) or number < least or (most is not None and number > most):
+        if isinstance(value, TRUTH) or number < least or (most is not None and number > most):
             raise refuse(name, value, allowed)
 
 
@@ -48,7 +52,7 @@ def number(
         allowed = f"a number, {least:g} or more"
     for name, value in given.items():
         try:
-            real = float(value) if not isinstance(value, bool | str) else math.nan
+            real = float(value) if not isinstance(value, (*TRUTH, str)) else math.nan
         except (TypeError, ValueError, OverflowError):
             real = math.nan
         # a comparison with nan is false
