@@ -13,6 +13,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 MOST_SEED = 10**13  # training multiplies it by a million, and PyTorch takes 64 bits
+import numpy as np
+
+TRUTH = (bool, np.bool_)
 
 
 def refuse(name: str, value: Any, allowed: str) -> ValueError:
@@ -45,7 +48,7 @@ def whole(least: int = 0, most: int | None = None, **given: Any) -> None:
             number = operator.index(value)
         except TypeError:
             raise refuse(name, value, allowed) from None
-        if isinstance(value, bool) or number < least or (most is not None and number > most):
+        if isinstance(value, TRUTH) or number < least or (most is not None and number > most):
             raise refuse(name, value, allowed)
 
 
@@ -68,7 +71,7 @@ def number(
         allowed = "a number" if least == -math.inf else f"a number, {least:g} or more"
     for name, value in given.items():
         try:
-            real = float(value) if not isinstance(value, bool | str) else math.nan
+            real = float(value) if not isinstance(value, (*TRUTH, str)) else math.nan
         except (TypeError, ValueError, OverflowError):
             real = math.nan
         # a comparison with nan is false

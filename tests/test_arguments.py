@@ -34,7 +34,9 @@ def test_number_takes_finite_numbers(value):
     number(0, lr=value)
 
 
-@pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf, -math.inf, "1", None, True, 10**400])
+@pytest.mark.parametrize(
+    "value", [-1e-9, math.nan, math.inf, -math.inf, "1", None, np.True_, 10**400]
+)
 def test_number_refuses_the_rest_by_name(value):
     with pytest.raises(ValueError, match=r"^lr is .+: it must be a number, 0 or more$"):
         number(0, lr=value)

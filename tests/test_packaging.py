@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import distributions
+from importlib.metadata import distributions, requires, version
 from pathlib import Path
 
 import address
@@ -19,9 +19,11 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 CONDA_NAME = {"torch": "pytorch"}  # where conda-forge has another name than PyPI
+LINUX = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,18 @@ def requirements(project) -> dict[str, SpecifierSet]:
 
 @pytest.fixture(scope="module")
 def constraints() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    lines = [line for line in lines if not line.startswith("#")]
+    return pins(ROOT / "constraints.txt")
+
+
+@pytest.fixture(scope="module")
+def colab() -> dict[str, str]:
+    """What Colab has installed, as far as the package reaches."""
+    return pins(ROOT / "tests/colab_versions.txt")
+
+
+def pins(file: Path) -> dict[str, str]:
+    """The names and the versions of a list such as `pip freeze` writes."""
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), "a name and a version"
     names = [canonicalize_name(line.split("==")[0]) for line in lines]
     assert len(set(names)) == len(names), "a name stands twice"
@@ -68,10 +80,75 @@ def test_environment_yml_says_the_same_as_pyproject(project, requirements):
     assert found == expected
 
 
-def test_pyproject_has_lower_bounds_alone_but_for_jupyter_book(requirements):
-    assert requirements.pop("jupyter-book") == SpecifierSet(">=1.0.4,<2")
+def test_pyproject_has_lower_bounds_alone_but_for_two(requirements):
+    above = {
+        name: {str(each) for each in allowed if each.operator != ">="}
+        for name, allowed in requirements.items()
+    }
+    assert {n: found for n, found in above.items() if found} == {
+        "jupyter-book": {"<2"},
+        "onnx": {"<1.23"},
+    }
+    assert all(len(allowed) == len(above[name]) + 1 for name, allowed in requirements.items())
+
+
+def test_every_lower_bound_was_tested(requirements):
+    """constraints.lowest.txt, which tools/versions.py writes, has the very versions asked for."""
+    lowest = pins(ROOT / "constraints.lowest.txt")
     for name, allowed in requirements.items():
-        assert [each.operator for each in allowed] == [">="], f"{name}{allowed}"
+        (bound,) = (Version(each.version) for each in allowed if each.operator == ">=")
+        tested = Version(lowest[name])
+        same = tested >= bound and (tested.major, tested.minor) == (bound.major, bound.minor)
+        assert same, f"{name}>={bound} was tested with {tested}: run tools/versions.py"
+
+
+# --- Colab --------------------------------------------------------------------------------------
+
+
+def test_cloud_extra_keeps_colabs_own_versions(project, constraints, colab):
+    """Into Colab pip adds what is missing; what is there it leaves alone if it is allowed."""
+    linux = {"python_version": "3.13", "python_full_version": "3.13.0", "extra": "", **LINUX}
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["cloud"]]
+    waiting, seen = [("duetlib[cloud]", line) for line in wanted], set()
+    while waiting:
+        by, line = waiting.pop()
+        asked = Requirement(line)
+        name = canonicalize_name(asked.name)
+        if asked.marker and not asked.marker.evaluate(linux):
+            continue
+        if name in colab:
+            told = f"{by} asks for {asked}, and Colab has {colab[name]}"
+            assert asked.specifier.contains(colab[name]), told
+        elif name not in seen:
+            seen.add(name)
+            if version(name) != constraints[name]:
+                pytest.skip(f"{name} {version(name)} is installed, and not {constraints[name]}")
+            waiting += [(f"{name} {version(name)}", line) for line in requires(name) or []]
+    assert {"onnx", "onnxscript", "onnxruntime"} <= seen
+
+
+@pytest.mark.stress
+def test_newest_that_cloud_allows_keeps_colabs_own_versions_too(tmp_path, colab):
+    """The same with what PyPI has today. `uv` takes what stands in its output as pip takes what is
+    installed: it keeps each version that may stay."""
+    uv = Path(sys.executable).with_name("uv")
+    given = (ROOT / "tests/colab_versions.txt").read_text()
+    (tmp_path / "out.txt").write_text(given)
+    command = [uv, "pip", "compile", "pyproject.toml", "--extra", "cloud", "--python-version"]
+    command += ["3.13", "--no-annotate", "--no-header", "--quiet", "--output-file"]
+    tried = subprocess.run(
+        [*command, tmp_path / "out.txt"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    if tried.returncode and re.search(r"fetch|connect|dns|network", tried.stderr):
+        pytest.skip(f"PyPI cannot be reached: {tried.stderr[:200]}")
+    assert tried.returncode == 0, tried.stderr
+    found = pins(tmp_path / "out.txt")
+    moved = {name: found[name] for name in found.keys() & colab if found[name] != colab[name]}
+    assert not moved, f"pip would change what Colab has: {moved}"
+    assert found["protobuf"].startswith("5.29.")
+
+
+# --- what is pinned -----------------------------------------------------------------------------
 
 
 def test_constraints_satisfy_every_range(requirements, constraints):
@@ -95,7 +172,8 @@ def test_tested_versions_install_on_the_oldest_python(project, constraints):
 
 
 def test_no_file_names_a_local_path_or_another_registry():
-    for name in ("pyproject.toml", "constraints.txt", "environment.yml"):
+    names = ("pyproject.toml", "constraints.txt", "constraints.lowest.txt", "environment.yml")
+    for name in names:
         found = re.search(r"file://|index-url|find-links|\s/\w", (ROOT / name).read_text())
         assert not found, f"{name}: {found}"
 
