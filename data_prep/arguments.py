@@ -12,9 +12,9 @@ import operator
 from collections.abc import Callable, Collection
 from typing import Any
 
-MOST_SEED = 10**13  # training multiplies it by a million, and PyTorch takes 64 bits
 import numpy as np
 
+MOST_SEED = 10**13  # training multiplies it by a million, and PyTorch takes 64 bits
 TRUTH = (bool, np.bool_)
 
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_prep.arguments import whole
-from data_prep.places import absolute, named, optional
+from data_prep.places import CacheWarning, absolute, named, optional
 from data_prep.sources import DataError, default_cache, sha256, write_aside
 from data_prep.videos import (
     CLASSES,
@@ -450,6 +450,7 @@ def _from_cache(file: Path, n_found: int, size: int) -> _Cut | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        warnings.warn(f"{file} is damaged ({error}): the frames are cut again", stacklevel=3)
+        again = f"{file} is damaged ({error}): the frames are cut again"
+        warnings.warn(again, CacheWarning, stacklevel=3)
         return None
     return cut

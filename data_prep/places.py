@@ -23,6 +23,10 @@ VARIABLES = (
 )
 
 
+class CacheWarning(UserWarning):
+    """What is kept to save time is damaged, or cannot be kept: work goes on, and takes longer."""
+
+
 def absolute(path: str | os.PathLike[str]) -> Path:
     """A path from the root, `~` written out; a relative one is taken from the current folder."""
     return Path(os.path.expanduser(path)).absolute()
@@ -65,5 +69,6 @@ def optional(file: Path, variable: str) -> Iterator[None]:
         warnings.warn(
             f"{file.parent} cannot be written to ({error}): {file.name} is not kept. "
             f"Set {variable} to move the cache",
+            CacheWarning,
             stacklevel=3,
         )

@@ -28,7 +28,7 @@ from pathlib import Path, PurePosixPath
 import pooch
 import requests
 
-from data_prep.places import absolute, named, optional
+from data_prep.places import CacheWarning, absolute, named, optional
 
 MAX_BYTES = 64 * 2**20  # the largest raw file has 25 MB: more than this is not MovieLens
 GROUPLENS_TIMEOUT = (4, 10)  # seconds to connect, and to wait for the next bytes
@@ -146,7 +146,9 @@ def fetch(
 def _warn_of_damage(errors: dict[str, Exception], source: str) -> None:
     for place, error in errors.items():
         if place.startswith("cache") and not isinstance(error, NotThereError):
-            warnings.warn(f"{place}: {error}. Fetched again from {source}", stacklevel=4)
+            warnings.warn(
+                f"{place}: {error}. Fetched again from {source}", CacheWarning, stacklevel=4
+            )
 
 
 def find_dataset(name: str) -> Dataset:

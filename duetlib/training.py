@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import pooch
 import torch
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from data_prep.arguments import check_seed, number, one_of, whole
-from data_prep.places import named, optional
+from data_prep.places import CacheWarning, named, optional
 
 from . import metrics
 from .controls import LayersOf
@@ -459,9 +459,9 @@ def read_safetensors(path: Path, device: Any) -> tuple[dict[str, str], dict[str,
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise Damaged(f"{path} is damaged ({error})") from error
+        raise Damaged(f"{path} is damaged, or not one of ours ({error})") from error
     if metadata.pop("sha256", None) != _digest(tensors, metadata):
-        raise Damaged(f"{path} is damaged (it is not what was written)")
+        raise Damaged(f"{path} is damaged, or not one of ours (it is not what was written)")
     return metadata, tensors
 
 
@@ -473,22 +473,21 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-Read = TypeVar("Read")
+def kept(path: Path, device: Any) -> tuple[dict[str, str], dict[str, Tensor]] | None:
+    """What the cache holds in a file of its own; None where there is none that can be used.
 
-
-def if_whole(read: Callable[[Path], Read], path: Path) -> Read | None:
-    """What `read` makes of a file that may be kept; None where there is none that can be used.
-
-    Warns of one that is damaged or cannot be opened: what was in it is made anew.
+    Warns of one that is damaged, and takes it away: what was in it is made anew.
     """
     try:
-        return read(path)
+        return read_safetensors(path, device)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Damaged as error:
-        warnings.warn(f"{error}: made anew", stacklevel=3)
+        warnings.warn(f"{error}: made anew", CacheWarning, stacklevel=3)
+        with optional(path, "DUET_CACHE"):
+            path.unlink()
     except OSError as error:
-        warnings.warn(f"{path} cannot be read ({error}): made anew", stacklevel=3)
+        warnings.warn(f"{path} cannot be read ({error}): made anew", CacheWarning, stacklevel=3)
     return None
 
 
@@ -506,18 +505,21 @@ def train(
     Args:
         model, split: on the same device. config: Table 5's settings by default.
         seed: of the order of sessions and of the negatives (the caller seeds the model's start).
-        checkpoint: a file written after each epoch, from which a killed run goes on. One that is
-            damaged, or cannot be written, is warned of, and training goes on without it.
+        checkpoint: a file written after each epoch, from which a killed run goes on. Where it
+            cannot be written, a warning says so, and training goes on.
         what: the name on the progress bar.
 
     Returns:
         The learning curve, the chosen epoch, and the metrics on the test set.
 
+    Raises:
+        ValueError: as `Trainer.load`; the file stays as it is.
+
     Source: Chapter 3, Eq. (2); Chapter 4, Eq. (7).
     """
     trainer = Trainer(model, split, config or TrainConfig(), seed)
-    if checkpoint is not None:
-        if_whole(trainer.load, checkpoint)
+    if checkpoint is not None and checkpoint.exists():
+        trainer.load(checkpoint)
     while not trainer.finished:
         n_batches = -(-len(split.train) // trainer.config.sessions)
         with progress(n_batches, f"{what}, epoch {trainer.epoch + 1}") as bar:
@@ -595,11 +597,12 @@ def trained(
     path = cache_dir() / f"{backbone}-{method}-{key}.safetensors"
     torch.manual_seed(seed)
     model = build(backbone, method, split.n_items, **ppg).to(split.seen.device)
-    if kept := if_whole(lambda file: read_safetensors(file, split.seen.device), path):
-        metadata, tensors = kept
+    if found := kept(path, split.seen.device):
+        metadata, tensors = found
         model.load_state_dict(tensors)
         return model.eval(), Result(**json.loads(metadata["result"]))
     unfinished = path.with_suffix(".unfinished")
+    kept(unfinished, split.seen.device)  # one that is damaged is taken away
     name = f"{backbone} {method}"
     result = train(model, split, config, seed=seed, checkpoint=unfinished, what=name)
     with optional(path, "DUET_CACHE"):

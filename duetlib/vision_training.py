@@ -27,7 +27,7 @@ from data_prep.videos import CLASSES, Videos, split
 
 from .augmentation import shaken
 from .precision import full_precision
-from .training import cache_dir, if_whole, progress, read_safetensors, write_safetensors
+from .training import cache_dir, kept, progress, read_safetensors, write_safetensors
 from .vision import Dynamic, VisionNetwork, build
 
 N_CLASSES = len(CLASSES)
@@ -385,15 +385,15 @@ def train(
     Args:
         model, split: on the same device. config: `VisionConfig()` by default.
         seed: of the order of videos, their looks and dropout (the caller seeds the model's start).
-        checkpoint: a file written once a minute, from which a killed run goes on. One that is
-            damaged, or cannot be written, is warned of, and training goes on without it.
+        checkpoint: a file written once a minute, from which a killed run goes on. Where it cannot
+            be written, a warning says so, and training goes on.
         what: the name on the progress bar.
 
     Source: Chapter 8, Eq. (7).
     """
     trainer = VisionTrainer(model, split, config or VisionConfig(), seed)
-    if checkpoint is not None:
-        if_whole(trainer.load, checkpoint)
+    if checkpoint is not None and checkpoint.exists():
+        trainer.load(checkpoint)
     saved = time.perf_counter()
     with progress(trainer.config.epochs, what) as bar:
         bar.update(trainer.epoch)
@@ -446,11 +446,12 @@ def trained(
     path = cache_dir() / f"{backbone}-{method}-{key}.safetensors"
     torch.manual_seed(seed)
     model = build(backbone, method, **ppg).to(device)
-    if kept := if_whole(lambda file: read_safetensors(file, device), path):
-        metadata, tensors = kept
+    if found := kept(path, device):
+        metadata, tensors = found
         model.load_state_dict(tensors)
         return model, VisionResult(**json.loads(metadata["result"]))
     unfinished, what = path.with_suffix(".unfinished"), f"{backbone} {method}"
+    kept(unfinished, device)  # one that is damaged is taken away
     result = train(model, split, config, seed=seed, checkpoint=unfinished, what=what)
     with optional(path, "DUET_CACHE"):
         write_safetensors(path, model.state_dict(), {"result": _text(result)})

@@ -224,6 +224,23 @@ def test_words_on_stderr_fail() -> None:
         execute("01_x", notebook("import warnings; warnings.warn('careful')"), "key")
 
 
+def test_warnings_of_the_cache_are_said_by_the_build_and_stay_off_the_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = """
+import pathlib, warnings; warnings.filterwarnings("ignore", message="IProgress")
+from data_prep.places import CacheWarning, optional
+warnings.warn("m.safetensors is damaged: made anew", CacheWarning)
+print("lesson")
+with optional(pathlib.Path("/a/m"), "DUET_CACHE"):
+    raise OSError("full")
+"""
+    ran = execute("01_x", notebook(code), "key")
+    assert [output.name for output in ran.cells[1].outputs] == ["stdout"]
+    told = capsys.readouterr().err
+    assert "m.safetensors is damaged" in told and "/a cannot be written to (full)" in told
+
+
 def test_a_chapter_is_run_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import small_data
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from duetlib import training
@@ -422,7 +423,7 @@ def test_a_damaged_model_is_named_and_made_anew(
     model, result = trained("din", "base", SPLIT, config)
     (file,) = tmp_path.iterdir()
     damage(file, how)
-    with pytest.warns(UserWarning, match=rf"{file.name} is damaged \(.*made anew"):
+    with pytest.warns(UserWarning, match=rf"{file.name} is damaged.*made anew"):
         again, result_again = trained("din", "base", SPLIT, config)
     assert len(trainings) == 2 and result_again.metrics == result.metrics
     assert torch.equal(again.items.weight, model.items.weight)
@@ -431,16 +432,31 @@ def test_a_damaged_model_is_named_and_made_anew(
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_checkpoint_is_named_and_training_starts_anew(tmp_path: Path, how: str) -> None:
-    file, config = tmp_path / "run.unfinished", replace(SHORT, max_epochs=1)
-    first = train(fresh(), SPLIT, config, checkpoint=file)
-    damage(file, how)
-    with pytest.raises(Damaged, match="run.unfinished is damaged"):
-        Trainer(fresh(), SPLIT, config).load(file)
-    with pytest.warns(UserWarning, match=r"run.unfinished is damaged \(.*made anew"):
-        again = train(fresh(), SPLIT, config, checkpoint=file)
-    assert (again.history, again.metrics) == (first.history, first.metrics)
-    assert train(fresh(), SPLIT, config, checkpoint=file) == again  # whole again
+def test_a_damaged_checkpoint_is_named_and_training_starts_anew(
+    trainings: list[str], tmp_path: Path, how: str
+) -> None:
+    config = replace(SHORT, max_epochs=1)
+    _, result = trained("gru4rec", "duet", SPLIT, config)
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    unfinished = file.with_suffix(".unfinished")
+    Trainer(fresh(), SPLIT, config).save(unfinished)
+    damage(unfinished, how)
+    with pytest.warns(UserWarning, match=rf"{unfinished.name} is damaged.*made anew"):
+        _, again = trained("gru4rec", "duet", SPLIT, config)
+    assert (again.history, again.metrics) == (result.history, result.metrics)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_and_stays(tmp_path: Path) -> None:
+    file, foreign = tmp_path / "mine", tmp_path / "other.safetensors"
+    file.write_text("not a checkpoint")
+    save_file({"weight": torch.zeros(2)}, foreign)
+    for mine in (file, foreign):
+        before = mine.read_bytes()
+        with pytest.raises(Damaged, match=f"{mine} is damaged, or not one of ours"):
+            train(fresh(), SPLIT, SHORT, checkpoint=mine)
+        assert mine.read_bytes() == before
 
 
 @pytest.mark.parametrize("how", ["a file in its place", "no folder can be there", "full"])

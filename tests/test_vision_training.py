@@ -307,29 +307,32 @@ def test_what_is_damaged_or_cannot_be_kept_stops_nothing(
     trained(SMALL, "base", split, TINY)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match=rf"{file.name} is damaged .*made anew"):
+    with pytest.warns(UserWarning, match=rf"{file.name} is damaged.*made anew"):
         assert trained(SMALL, "base", split, TINY)[1].best_epoch == 2
     assert trained(SMALL, "base", split, TINY)[1].best_epoch == 2  # whole again
+    file.rename(file.with_suffix(".unfinished")).write_bytes(b"")
+    with pytest.warns(UserWarning, match="unfinished is damaged.*made anew"):
+        assert trained(SMALL, "base", split, TINY)[1].best_epoch == 3
+    assert list(tmp_path.iterdir()) == [file]
     monkeypatch.setenv("DUET_CACHE", str(file))  # a file in the folder's place
     with pytest.warns(UserWarning, match=rf"{file} cannot be written to .*Set DUET_CACHE"):
-        assert trained(SMALL, "base", split, TINY)[1].best_epoch == 3
+        assert trained(SMALL, "base", split, TINY)[1].best_epoch == 4
 
 
-def test_a_checkpoint_that_is_damaged_and_cannot_be_written_stops_nothing(
+def test_a_checkpoint_that_cannot_be_written_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    file, split = tmp_path / "run.unfinished", few()
-    file.write_bytes(b"cut")
+    file, model, split = tmp_path / "run", build(SMALL, "base"), few()
     monkeypatch.setattr(vision_training, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(vision_training, "write_safetensors", full)
-    with pytest.warns(UserWarning) as said:
-        result = train(build(SMALL, "base"), split, replace(TINY, epochs=1), checkpoint=file)
-    told = [str(each.message) for each in said]
-    assert "run.unfinished is damaged" in told[0] and "no space left" in told[1]
-    assert len(result.history) == 1
+    with pytest.warns(UserWarning, match="cannot be written to .no space left"):
+        assert train(model, split, replace(TINY, epochs=1), checkpoint=file).best_epoch == 1
+    file.write_bytes(b"cut")
+    with pytest.raises(ValueError, match=f"{file} is damaged"):
+        train(model, split, TINY, checkpoint=file)
 
 
 @pytest.mark.parametrize("method", ["base", "duet_no_swa"])

@@ -33,6 +33,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
+_CACHE_WARNING = re.compile(r"^.*: CacheWarning: .*\n(?:  .*\n?)?", re.MULTILINE)
 _PEAK = "from duetlib.memory import peak_mb as _peak; print(_peak())"
 
 
@@ -125,16 +126,21 @@ def _explain(name: str, number: int, cell: NotebookNode, error: Exception) -> No
 
 
 def check_streams(name: str, notebook: NotebookNode) -> None:
-    """Fail on anything written to stderr: a reader would take it for part of the lesson.
+    """Fail on what was written to stderr: a reader would take it for part of the lesson.
+
+    Warnings of the cache are of no concern to a reader: they are taken out, and said here.
 
     Raises:
         NotebookError: naming the cell, with the text.
     """
     for number, cell in enumerate(code_cells(notebook), 1):
-        for output in cell.outputs:
+        for output in list(cell.outputs):
             if output.output_type == "stream" and output.name == "stderr":
-                text = output.text.rstrip()
-                raise NotebookError(f"{name}.ipynb, code cell {number}: stderr holds\n{text}")
+                text = _CACHE_WARNING.sub("", output.text).strip()
+                if text:
+                    raise NotebookError(f"{name}.ipynb, code cell {number}: stderr holds\n{text}")
+                print(output.text, file=sys.stderr)
+                cell.outputs.remove(output)
 
 
 def execute(name: str, notebook: NotebookNode, key: str) -> NotebookNode:
