@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .backbones import click_mask, last_click
+from .backbones import click_mask, last_click, refuse_gaps
 from .ppg import PPG
 from .swa import fold_adapters
 from .umn import UniversalMetaNetwork
@@ -61,7 +61,11 @@ def encode(model: UniversalMetaNetwork, history: Tensor) -> Tensor:
 
     The paper's embedding, 0.25 KB, is 64 floats, the size of one layer's code. Here it is the one
     vector that all layers share, so that the linear layers L_layer stay in the cloud.
+
+    Raises:
+        ValueError: for a history with a 0 before a click (`backbones.refuse_gaps`).
     """
+    refuse_gaps(history)
     clicks, mask = model.items(history), click_mask(history)
     if getattr(model.source, "reads_state", False):
         return model.backbone(clicks, mask, last_click(clicks, mask).unsqueeze(1)).squeeze(1)

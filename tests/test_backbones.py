@@ -10,8 +10,11 @@ from duetlib import backbones, umn
 from duetlib.backbones import BACKBONES, DIN, GRU4Rec, SASRec, click_mask, last_click
 from duetlib.controls import BiasOnly, NeckAsInput
 from duetlib.dynamic import apply_layers
+from duetlib.generator import encode
 from duetlib.hypernetwork import HyperNetwork
 from duetlib.ppg import PPG
+from duetlib.sessions import Seen, Sessions
+from duetlib.training import full_ranks, score
 
 N_ITEMS, L = 20, 6
 HISTORY = torch.tensor([[3, 7, 1, 0, 0, 0], [5, 2, 9, 4, 8, 6], [11, 0, 0, 0, 0, 0]])
@@ -289,6 +292,45 @@ def test_whose_layers_depend_on_the_clicks(method: str) -> None:
     expected["neck_as_input_small"] = expected["neck_as_input"]
     expected |= {m: [[False, False]] * 2 for m in ("base", "hypernetwork", "wide_head")}
     assert differ == expected.get(method, duet)
+
+
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_a_history_padded_on_the_left_is_refused_and_never_ranked(backbone: str) -> None:
+    built = model(backbone, "duet")
+    layers = built.layers(HISTORY)
+    for wrong in (
+        HISTORY.flip(1),
+        HISTORY.roll(1, 1),
+        HISTORY[:1].index_fill(1, torch.tensor(1), 0),
+    ):
+        sessions = Sessions(wrong, wrong[:, 0], wrong[:, 0])
+        for ask in (
+            lambda h=wrong: built(h, CANDIDATES),
+            lambda h=wrong: built.layers(h),
+            lambda h=wrong: encode(built, h),
+            lambda h=wrong: built.features(h, CANDIDATES),
+            lambda h=wrong: built.rank(h, CANDIDATES, layers),
+            lambda s=sessions: score(built, s, CANDIDATES[: len(s)]),
+            lambda s=sessions: full_ranks(built, s, Seen.of(s.user, s.target, 20, N_ITEMS)),
+        ):
+            with pytest.raises(ValueError, match="history 0 has a 0 before a click: .*the right"):
+                ask()
+    with pytest.raises(ValueError, match="history 1 has a 0"):
+        built.layers(torch.stack([HISTORY[0], HISTORY[0].flip(0)]))
+    assert built.layers(torch.zeros(1, 6, dtype=torch.long))  # no click at all: a new user
+
+
+def test_a_longer_history_is_read_whole_or_refused() -> None:
+    longer = torch.arange(1, 13).repeat(1, 4)  # 48 clicks
+    for backbone in BACKBONES:
+        built = model(backbone)
+        if backbone == "sasrec":
+            with pytest.raises(ValueError, match="48 clicks, but SASRec has 30.*the last 30"):
+                built(longer, CANDIDATES[:1])
+        else:
+            assert not torch.equal(
+                built(longer, CANDIDATES[:1]), built(longer[:, -30:], CANDIDATES[:1])
+            )
 
 
 def test_a_backbone_by_itself_says_what_it_is() -> None:

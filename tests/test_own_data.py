@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from small_data import interactions
 
 from data_prep import from_clicks
 from duetlib import recommend
+from duetlib.training import TrainConfig
 from duetlib.umn import build
 
 PAGE = Path(__file__).resolve().parent.parent / "book" / "own_data.md"
@@ -45,6 +47,8 @@ def test_the_page_as_it_stands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DUET_CACHE", str(tmp_path / "cache"))
+    short = partialmethod(TrainConfig.__init__, max_epochs=2)  # of its forty, to be quick
+    monkeypatch.setattr(TrainConfig, "__init__", short)
     made = table()
     made.to_csv("clicks.csv", index=False)
     space: dict[str, Any] = {}
