@@ -94,8 +94,9 @@ class Http:
             raise ValueError("url is no text, or names a user: give http:// or https:// and a host")
         try:
             at = urlsplit(self.url)
-            fits = at.scheme in ("http", "https") and re.fullmatch(r"[\w.:-]+", at.hostname or "")
-            fits = fits and at.port != 0 and not (at.path.strip("/") or at.query or at.fragment)
+            host = re.fullmatch(r"[\w.:-]+", at.hostname or "")
+            more = at.path.strip("/") or at.query or at.fragment
+            fits = at.scheme in ("http", "https") and bool(host) and at.port != 0 and not more
         except ValueError:  # of a port that is none, or brackets
             fits = False
         if not fits:
