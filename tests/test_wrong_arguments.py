@@ -30,6 +30,7 @@ from duetlib import (
     inversion,
     latency,
     metrics,
+    notebook,
     paper,
     seldom,
     smaller,
@@ -233,6 +234,8 @@ TRAINING: list[tuple[Call, str]] = [
     (lambda: vision_training.cut(None, 0.5), "fold is 0.5"),
     (lambda: vision_training.trained("m", "base", None, seed="1"), "seed is '1'"),
     (lambda: vision_experiments.load("face", 48), "dataset is 'face': .*'faces', 'ckplus'"),
+    (lambda: notebook.start(seed=0.5), "seed is 0.5"),
+    (lambda: notebook.median_ms(print, torch.device("cpu"), 0), "repeat is 0"),
     (lambda: experiments.grid("ml-10m"), "dataset is 'ml-10m': .*'ml-100k'"),
 ]
 
@@ -313,9 +316,9 @@ FACES: list[tuple[Call, str]] = [
     (lambda: faces.shoot(PEOPLE, {"anger": 2}, shift={"zoom": NAN}), "shift of zoom is nan"),
     (lambda: faces.film(TAKES, np.ones(1)), r"times are of shape \(1,\): .*\[1, T\]"),
     (lambda: faces.film(TAKES, np.full((1, 1), 2.0)), "times is 2.0: .*0 to 1"),
-    (lambda: faces.write_ckplus("/nowhere/at all", colour=2), "colour is 2: .*0 to 1"),
-    (lambda: faces.write_ckplus("/nowhere/at all", labels="Mood"), "labels is 'Mood'"),
-    (lambda: load_ckplus("/nowhere", size=64.0), "size is 64.0"),
+    (lambda: faces.write_ckplus("/dev/null/faces", colour=2), "colour is 2: .*0 to 1"),
+    (lambda: faces.write_ckplus("/dev/null/faces", labels="Mood"), "labels is 'Mood'"),
+    (lambda: load_ckplus("/dev/null", size=64.0), "size is 64.0"),
     (lambda: videos.split(None, 1.5), "fold is 1.5"),  # type: ignore[arg-type]
     (lambda: videos.folds(SimpleNamespace(n_subjects=9), seed=-1), "seed is -1"),  # type: ignore[arg-type]
 ]
@@ -387,7 +390,11 @@ COMMANDS: list[tuple[Callable[[], Any], str, str]] = [
     (experiments.main, "--shard a/b", "shard is 'a/b'"),
     (experiments.main, "--device gpu", "device is 'gpu': it must be cpu, or cuda"),
     (lambda: bench.records_at("x.jsonl", ""), "--rounds 3", "unrecognized arguments: --rounds"),
-    (lambda: bench.records_at("x.jsonl", ""), "/nowhere/x", "path is '/nowhere/x': .* in a folder"),
+    (
+        lambda: bench.records_at("x.jsonl", ""),
+        "/dev/null/x",
+        "path is ./dev/null/x.: .* in a folder",
+    ),
     (bench_recbole.main, "--rounds 0", "--rounds: it is 0, and must be 1 or more"),
     (lambda: bench_cloud.soak_seconds("-1"), "", "soak is -1.0"),
     (lambda: measure_link.main(sys.argv[1:]), "--tabel", "unrecognized arguments: --tabel"),
