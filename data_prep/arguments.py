@@ -20,7 +20,7 @@ TRUTH = (bool, np.bool_)
 
 def refuse(name: str, value: Any, allowed: str) -> ValueError:
     """The error for one argument: what it is called, what was given, what is allowed."""
-    return ValueError(f"{name} is {value!r}: it must be {allowed}")
+    return ValueError(f"{name} is {plain(value)!r}: it must be {allowed}")
 
 
 def of_type(check: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -50,6 +50,11 @@ def whole(least: int = 0, most: int | None = None, **given: Any) -> None:
             raise refuse(name, value, allowed) from None
         if isinstance(value, TRUTH) or number < least or (most is not None and number > most):
             raise refuse(name, value, allowed)
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy as one of Python, which can be written as JSON; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_seed(seed: int) -> None:

@@ -19,6 +19,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -263,10 +264,9 @@ def shoot(
     whole(1, len(people), n_labelled=len(people) if n_labelled is None else n_labelled)
     check_seed(seed)
     for name, spread in (("pose", pose), ("light", light), ("noise", noise)):
-        number(0, **{name: np.min(spread), f"the largest {name}": np.max(spread)})
+        number(0, **_ends(name, spread))
     for name, by in (shift or {}).items():
-        number(-math.inf, **{f"shift of {name}": np.min(by)})
-        number(-math.inf, **{f"the largest shift of {name}": np.max(by)})
+        number(-math.inf, **_ends(f"shift of {name}", by))
     rng = np.random.default_rng([seed, 1])
     emotion = np.repeat([CLASSES.index(name) for name in counts], list(counts.values()))
     n_labelled = len(people) if n_labelled is None else n_labelled
@@ -297,6 +297,11 @@ def shoot(
         number=np.arange(len(emotion)),
         seed=seed,
     )
+
+
+def _ends(name: str, spread: Spread) -> dict[str, Any]:
+    """The least and the largest number of a spread, by the names that a refusal calls them."""
+    return {name: np.min(spread), f"the largest {name}": np.max(spread)}
 
 
 def _refuse_unknown(what: str, names: Iterable[str], known: Iterable[str]) -> None:

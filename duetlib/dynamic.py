@@ -84,9 +84,12 @@ def apply_layers(x: Tensor, layers: Sequence[Layer], linear: Linear = linear_bat
         `[B, C, N_out]` of the last layer.
 
     Raises:
-        ValueError: if a layer does not fit what comes into it.
+        ValueError: if a layer does not fit what comes into it, or is of other devices.
     """
     for n, layer in enumerate(layers):
+        own = {len(part) for part, dims in zip(layer, (3, 2), strict=True) if part.dim() == dims}
+        if own - {len(x)}:
+            raise ValueError(f"dynamic layer {n} is of {max(own)} devices, its input of {len(x)}")
         if layer.weight.shape[-2] != x.shape[-1]:
             raise ValueError(
                 f"dynamic layer {n} takes {layer.weight.shape[-2]} numbers, but gets {x.shape[-1]}"

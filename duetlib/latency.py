@@ -11,7 +11,7 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -277,7 +277,7 @@ def delay(
     """
     number(0, upload=upload, download=download)
     for measured in (cloud, device):
-        number(0, **(measured or {}))
+        number(0, **dict[str, Any](measured or {}))
     trip = link.round_trip
     set_up = {} if connected else {"TCP set-up": trip, "TLS 1.3 set-up": trip}
     return {

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import torch
 
+from data_prep.arguments import check_seed, whole
+
 from .plotting import use_style
 
 
@@ -17,6 +19,7 @@ def start(seed: int = 0) -> torch.device:
 
     Prints one line that says what was chosen.
     """
+    check_seed(seed)
     torch.manual_seed(seed)
     use_style()
     # pooch would draw its progress bar by a widget that we do not install, and says so on stderr
@@ -40,5 +43,6 @@ def median_ms(work: Callable[[], object], device: torch.device, repeat: int = 20
             torch.cuda.synchronize(device)
         return 1e3 * (time.perf_counter() - started)
 
+    whole(1, repeat=repeat)
     once(), once()  # the first calls set things up
     return statistics.median(once() for _ in range(repeat))

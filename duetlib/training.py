@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from data_prep.arguments import check_seed, number, one_of, whole
+from data_prep.arguments import check_seed, number, one_of, plain, whole
 from data_prep.places import CacheWarning, named, optional
 
 from . import metrics
@@ -68,6 +68,8 @@ class TrainConfig:
     patience: int = 3
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, plain(value))
         whole(1, batch_size=self.batch_size, max_epochs=self.max_epochs, patience=self.patience)
         whole(0, negatives=self.negatives)
         number(0, above=True, lr=self.lr)
@@ -269,7 +271,7 @@ class Trainer:
     def __init__(
         self, model: UniversalMetaNetwork, split: Split, config: TrainConfig, seed: int = 0
     ):
-        self.model, self.split, self.config, self.seed = model, split, config, seed
+        self.model, self.split, self.config, self.seed = model, split, config, plain(seed)
         check_seed(seed)
         whole(1, negatives=config.negatives)
         full_precision(model.items.weight)
@@ -588,6 +590,7 @@ def trained(
         ValueError: as `umn.build` and `Trainer`, before anything is trained.
     """
     check_seed(seed)
+    seed, ppg = plain(seed), {name: plain(value) for name, value in ppg.items()}
     config = config or TrainConfig()
     settings = [backbone, method, asdict(config), seed, sorted(ppg.items()), split_hash(split)]
     settings += [split.seen.device.type, code_hash(), torch.__version__]

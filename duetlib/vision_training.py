@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_prep.arguments import check_seed, number, one_of, whole
+from data_prep.arguments import check_seed, number, one_of, plain, whole
 from data_prep.places import optional
 from data_prep.videos import CLASSES, Videos, split
 
@@ -59,6 +59,8 @@ class VisionConfig:
     epochs: int = 200
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, plain(value))
         number(0, above=True, lr=self.lr)
         number(0, weight_decay=self.weight_decay)
         whole(1, videos=self.videos, epochs=self.epochs)
@@ -271,7 +273,7 @@ class VisionTrainer:
         for part in ("train", "valid", "test"):
             if not len(getattr(split, part)):
                 raise ValueError(f"the split has no videos in its part {part}: take more people")
-        self.model, self.split, self.config, self.seed = model, split, config, seed
+        self.model, self.split, self.config, self.seed = model, split, config, plain(seed)
         self.result = VisionResult()
         self.optimizer = torch.optim.Adam(
             model.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
@@ -439,6 +441,7 @@ def trained(
         ValueError: as `vision.build` and `VisionTrainer`, before anything is trained.
     """
     check_seed(seed)
+    seed, ppg = plain(seed), {name: plain(value) for name, value in ppg.items()}
     config, device = config or VisionConfig(), split.train.label.device
     settings = [backbone, method, asdict(config), seed, sorted(ppg.items()), split.sha256]
     settings += [split.fold, device.type, code_hash(), torch.__version__]
