@@ -93,10 +93,7 @@ def may_agree(answer: Callable[[float, int, float, float], bool]) -> Verdict:
         one(random.Random(1)),
         within(0.5),
         {
-            "as_it_stands": (
-                within(0),
-                "a printed number stands for all that is rounded to it",
-            ),
+            "as_it_stands": (within(0), "a printed number stands for all that is rounded to it"),
             "whole_digit": (
                 within(1),
                 "that is a whole last digit to each side; rounding hides a half",
@@ -105,10 +102,7 @@ def may_agree(answer: Callable[[float, int, float, float], bool]) -> Verdict:
                 lambda p, d, low, high: low <= p - 0.5 * 10**-d and p + 0.5 * 10**-d <= high,
                 "you ask whether all such numbers lie inside; one is enough",
             ),
-            "turned": (
-                lambda *given: not within(0.5)(*given),
-                "this says when they cannot agree",
-            ),
+            "turned": (lambda *given: not within(0.5)(*given), "this says when they cannot agree"),
         },
         "right: rounding is an interval too, and two intervals may meet",
         "0.88 with two digits and an interval from 0.884 to 0.890 should give True",
@@ -137,14 +131,8 @@ def users_needed(answer: Callable[[float, float], int]) -> Verdict:
                 lambda gain, std: math.ceil(1.96 * std / gain),
                 "the standard error falls with the root of n: square it",
             ),
-            "no_interval": (
-                by(1),
-                "this is one standard error; the interval reaches 1.96 of them",
-            ),
-            "one_sided": (
-                by(1.645),
-                "1.645 belongs to a test of one side; the interval has two",
-            ),
+            "no_interval": (by(1), "this is one standard error; the interval reaches 1.96 of them"),
+            "one_sided": (by(1.645), "1.645 belongs to a test of one side; the interval has two"),
             "down": (
                 lambda gain, std: math.floor(squared(1.96, gain, std)),
                 "round up: with one user less zero is inside",
