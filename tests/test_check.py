@@ -7,6 +7,7 @@ import inspect
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -47,6 +48,8 @@ MASK = torch.tensor([True, False])
         (VECTOR, "nan", False),
         (2, 2, True),
         (VECTOR, 2, False),
+        (MagicMock(__eq__=MagicMock(side_effect=KeyError)), 2, False),  # cannot be compared
+        (torch.zeros(2, device="meta"), VECTOR, False),
     ],
     ids=str,
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 from unittest.mock import MagicMock
 
+import matplotlib
 import pytest
 import torch
 from exercises import CHAPTERS, cells, checks, first_cell, solution, solution_text, stub
@@ -31,8 +32,10 @@ def calls_of(chapter: str, name: str) -> list[tuple[Any, ...]]:
         calls.append(copy.deepcopy(arguments))
         return right(*arguments)
 
+    state = torch.get_rng_state()
     verdict = checks(chapter)[name](recorded)
     assert verdict.passed, verdict
+    assert torch.equal(torch.get_rng_state(), state)  # what a chapter draws next is the same
     return calls
 
 
@@ -99,7 +102,7 @@ def test_none_and_a_changed_input_are_seen(chapter: str, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def after_first_cell() -> Callable[[str], dict[str, Any]]:
+def after_first_cell() -> Iterator[Callable[[str], dict[str, Any]]]:
     """What a chapter's names are after its first cell, which installs nothing here."""
     spaces: dict[str, dict[str, Any]] = {}
 
@@ -110,7 +113,8 @@ def after_first_cell() -> Callable[[str], dict[str, Any]]:
             exec(code, spaces[chapter])
         return dict(spaces[chapter])
 
-    return of
+    with matplotlib.rc_context():  # the first cell sets the style of all figures
+        yield of
 
 
 @each_exercise

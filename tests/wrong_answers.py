@@ -57,10 +57,10 @@ def autograd(w: Any, f: Any, y: Any, rate: float) -> Any:
     return (leaf - rate * leaf.grad).detach()
 
 
-def pays(more: int, at_zero: bool = True) -> Callable[..., int]:
+def pays(more: int, least: int = 1) -> Callable[..., int]:
     def answer(R: int, N: int, Z: int, d: int) -> int:
         saved, cost = R * N - Z, R * d * (Z + 1) + N * (d + 1)
-        if saved < 0 or (saved == 0 and at_zero):
+        if saved < least:
             return 0
         return math.ceil(cost / max(saved, 1)) + more
 
@@ -117,8 +117,8 @@ WRONG: dict[tuple[int, str], list[Callable[..., Any]]] = {
     (2, "pays_from"): [
         pays(0),
         pays(1),
-        pays(0, at_zero=False),
-        lambda R, N, Z, d: pays(0)(R, N, Z, d) + 1,
+        pays(0, least=0),
+        lambda R, N, Z, d: solved(2, "pays_from")(R, N, Z, d) if R * N - Z > 1 else 0,
     ],
     (2, "std_of_W_1"): [
         lambda Z, d, fan_in, v: 1 / (d * Z * fan_in * v**0.5) ** 0.5,
@@ -194,6 +194,7 @@ WRONG: dict[tuple[int, str], list[Callable[..., Any]]] = {
         lambda p, W_1, W_2, e: (torch.tensordot(p**2, W_1, dims=1) @ e) @ W_2.sum(0),
     ],
     (5, "seeds_needed"): [
+        lambda r: next(n for n in range(3, 999) if stats.f.ppf(0.975, n - 2, n - 1) < r * r),
         lambda r: next(n for n in itertools.count(2) if stats.f.ppf(0.975, n - 1, n - 1) < r * r),
         lambda r: next(n for n in itertools.count(4) if stats.f.ppf(0.975, n - 1, n - 1) < r * r),
         lambda r: math.ceil(2 + 20 / r**2),
@@ -251,6 +252,7 @@ WRONG: dict[tuple[int, str], list[Callable[..., Any]]] = {
         lambda k, n: stats.t.ppf(1 - 0.025 / (k + 1), n - 1) / stats.t.ppf(0.975, n - 1),
     ],
     (8, "balanced"): [
+        lambda right, frames: mean(r / n for r, n in zip(right, frames) if n > 1),  # noqa: B905
         lambda right, frames: mean(r / n for r, n in zip(right[:3], frames[:3]) if n),  # noqa: B905
         lambda right, frames: sum(r / max(n, 1) for r, n in zip(right, frames)) / (len(frames) - 1),  # noqa: B905
         lambda right, frames: sorted(r / n for r, n in zip(right, frames) if n)[1],  # noqa: B905
@@ -358,6 +360,8 @@ WRONG: dict[tuple[int, str], list[Callable[..., Any]]] = {
         lambda m: [k for k in m if k[1] != "base" and m[k] <= min(m[b, "base"] for b, _ in m)],
     ],
     (12, "may_agree"): [
+        lambda p, d, low, high: low <= p + 0.51 * 10**-d and p - 0.51 * 10**-d <= high,
+        lambda p, d, low, high: low <= p + 0.49 * 10**-d and p - 0.49 * 10**-d <= high,
         lambda p, d, low, high: low <= p + 0.5 * 10**-d,
         lambda p, d, low, high: p - 0.5 * 10**-d <= high,
         lambda p, d, low, high: low <= p + 0.005 and p - 0.005 <= high,
@@ -370,6 +374,7 @@ WRONG: dict[tuple[int, str], list[Callable[..., Any]]] = {
         lambda gain, std: (1.96 * std / gain) ** 2,
     ],
     (12, "hold_together"): [
+        lambda ps: [p < 0.049 / len(ps) for p in ps],
         holm,
         lambda ps: [p <= 0.05 / len(ps) for p in ps],
         lambda ps: [p < 0.01 for p in ps],

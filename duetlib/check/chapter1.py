@@ -164,10 +164,7 @@ def negatives(answer: Callable[..., Any]) -> Verdict:
 
     def off(pool: int, targets: int) -> Callable[[int, Clicks, int], tuple[int, int]]:
         """So many films and targets too many."""
-        return lambda n, clicks, each: (
-            n - len(clicks) + pool,
-            each * (len(clicks) - 3 + targets),
-        )
+        return lambda n, clicks, each: (n - len(clicks) + pool, each * (len(clicks) - 3 + targets))
 
     return judge(
         answer,

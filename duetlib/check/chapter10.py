@@ -19,10 +19,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 def message(rng: random.Random) -> bytes:
     """A message of one layer, of another shape and with other numbers at each draw."""
     n_in, n_out = rng.sample(range(2, 6), 2)
-    layers = {
-        "0.weight": normal(rng, n_in, n_out).numpy(),
-        "0.bias": normal(rng, n_out).numpy(),
-    }
+    layers = {"0.weight": normal(rng, n_in, n_out).numpy(), "0.bias": normal(rng, n_out).numpy()}
     contract = Contract("tiny" * n_in, "0" * 64, ((n_in, n_out),), 10.0)
     return pack(layers, contract, b"a request", KEY, issued=1_000_000_000, lifetime=60)
 
@@ -179,10 +176,7 @@ def under_way(answer: Callable[[float, float], float]) -> Verdict:
                 times(500),
                 "half a trip: bytes are kept until the answer to them is back, a whole round trip",
             ),
-            "mebibytes": (
-                times(2**20 / 1000),
-                "an MB of this book is a million bytes, not 1,024²",
-            ),
+            "mebibytes": (times(2**20 / 1000), "an MB of this book is a million bytes, not 1,024²"),
             "megabytes": (times(0.001), "these are MB; bytes are wanted"),
         },
         "right: bandwidth times round trip, the least that a sender's buffer has to hold",

@@ -18,7 +18,7 @@ def counterexamples(answer: Callable[[Means], list[Pair]]) -> Verdict:
     def one(rng: random.Random) -> Arguments:
         cells: list[tuple[Pair, float]] = []
         for backbone in rng.sample(["din", "sasrec", "gru4rec"], 3):
-            base = rng.uniform(0.7, 0.9)
+            base = rng.uniform(0.6, 0.75)
             gains = [0.0, -rng.uniform(0.01, 0.2), rng.uniform(0.01, 0.1), rng.uniform(0.01, 0.2)]
             cells.append(((backbone, "base"), base))
             for method, gain in zip(
@@ -69,10 +69,10 @@ def may_agree(answer: Callable[[float, int, float, float], bool]) -> Verdict:
     ends = [  # of the interval, in units of the last digit from the printed number
         (-1.2, 1.3),  # all that is rounded to it
         (-0.2, 0.1),  # some of it, and the number itself
-        (0.4, 1.0),  # within the rounding, from below
-        (-2.1, -0.4),  # within the rounding, from above
-        (0.8, 2.0),  # off
-        (-1.4, -0.7),
+        (0.495, 1.0),  # within the rounding, from below
+        (-2.1, -0.495),  # within the rounding, from above
+        (0.505, 2.0),  # off, though by less than a whole digit
+        (-1.4, -0.505),
         (1.1, 1.5),  # far off
         (-3.0, -1.1),
     ]
@@ -93,10 +93,7 @@ def may_agree(answer: Callable[[float, int, float, float], bool]) -> Verdict:
         one(random.Random(1)),
         within(0.5),
         {
-            "as_it_stands": (
-                within(0),
-                "a printed number stands for all that is rounded to it",
-            ),
+            "as_it_stands": (within(0), "a printed number stands for all that is rounded to it"),
             "whole_digit": (
                 within(1),
                 "that is a whole last digit to each side; rounding hides a half",
@@ -105,10 +102,7 @@ def may_agree(answer: Callable[[float, int, float, float], bool]) -> Verdict:
                 lambda p, d, low, high: low <= p - 0.5 * 10**-d and p + 0.5 * 10**-d <= high,
                 "you ask whether all such numbers lie inside; one is enough",
             ),
-            "turned": (
-                lambda *given: not within(0.5)(*given),
-                "this says when they cannot agree",
-            ),
+            "turned": (lambda *given: not within(0.5)(*given), "this says when they cannot agree"),
         },
         "right: rounding is an interval too, and two intervals may meet",
         "0.88 with two digits and an interval from 0.884 to 0.890 should give True",
@@ -137,14 +131,8 @@ def users_needed(answer: Callable[[float, float], int]) -> Verdict:
                 lambda gain, std: math.ceil(1.96 * std / gain),
                 "the standard error falls with the root of n: square it",
             ),
-            "no_interval": (
-                by(1),
-                "this is one standard error; the interval reaches 1.96 of them",
-            ),
-            "one_sided": (
-                by(1.645),
-                "1.645 belongs to a test of one side; the interval has two",
-            ),
+            "no_interval": (by(1), "this is one standard error; the interval reaches 1.96 of them"),
+            "one_sided": (by(1.645), "1.645 belongs to a test of one side; the interval has two"),
             "down": (
                 lambda gain, std: math.floor(squared(1.96, gain, std)),
                 "round up: with one user less zero is inside",
@@ -213,5 +201,5 @@ def hold_together(answer: Callable[[list[float]], list[bool]]) -> Verdict:
         },
         "right: who asks several questions must ask each more strictly",
         "[0.03, 0.01] should give [False, True]",
-        edges=[([0.025, 0.01],), ([0.04],)],  # 5 % itself is not below it; one question alone
+        edges=[([0.025, 0.0249],), ([0.04],)],  # 5 % itself is not below it; one question alone
     )

@@ -140,7 +140,12 @@ def pays_from(answer: Callable[[int, int, int, int], Any]) -> Verdict:
         "right, also where it comes out even, and where it never pays",
         "a block saves R N - Z numbers; the generator costs R d (Z + 1) + N (d + 1), once; "
         "fewer numbers means fewer, not as many; and 0 where it never pays",
-        edges=[(3, 4, 2, 2), (4, 2, 8, 1), (2, 3, 11, 4)],  # even at 3; nothing saved; a loss
+        edges=[
+            (3, 4, 2, 2),  # even at 3
+            (2, 2, 3, 5),  # saves one number a block
+            (4, 2, 8, 1),  # saves nothing
+            (2, 3, 11, 4),
+        ],
     )
 
 

@@ -50,10 +50,7 @@ def masked_mean(answer: Callable[..., Any]) -> Verdict:
                 lambda clicks, mask: clicks.sum(1) / count(mask),
                 "the count is right, but padding is in the sum",
             ),
-            "no_division": (
-                total,
-                "that is the sum: divide it by how many clicks are real",
-            ),
+            "no_division": (total, "that is the sum: divide it by how many clicks are real"),
         },
         praise="right: the mask decides both what is summed and what it is divided by",
         otherwise="not yet: sum the real clicks over dimension 1, then divide by their number",

@@ -151,7 +151,7 @@ def seeds_needed(answer: Callable[[float], int]) -> Verdict:
 
     return judge(
         answer,
-        [(2.0,), *draws(lambda rng: (rng.uniform(1.4, 1.9),))],
+        [(2.0,), *draws(lambda rng: (rng.uniform(1.2, 1.8),), 4)],
         by(factor_needed),
         {
             "no_root": (

@@ -52,7 +52,7 @@ def balanced(answer: Callable[[Counts, Counts], float]) -> Verdict:
         },
         "right: each class weighs the same, however rare it is",
         "of 8 out of 10 and 1 out of 2 it is 0.65",
-        edges=[([3, 8, 1], [4, 9, 6])],
+        edges=[([3, 8, 1], [4, 9, 6]), ([1, 2], [1, 5])],
     )
 
 

@@ -50,21 +50,21 @@ def same(a: Any, b: Any) -> bool:
 
     Numbers may come as a float, an array or a tensor of any precision; a mask is True and False.
     """
-    if isinstance(b, list | tuple):
-        a = a.tolist() if isinstance(a, Tensor | np.ndarray) else a
-        both = isinstance(a, list | tuple) and len(a) == len(b)
-        return both and all(same(x, y) for x, y in zip(a, b, strict=True))
     try:
+        if isinstance(b, list | tuple):
+            a = a.tolist() if isinstance(a, Tensor | np.ndarray) else a
+            both = isinstance(a, list | tuple) and len(a) == len(b)
+            return both and all(same(x, y) for x, y in zip(a, b, strict=True))
         if not isinstance(b, Tensor | float):
             return bool(a == b)
         a, b = (torch.as_tensor(x).detach().cpu() for x in (a, b))
         a = a.reshape(()) if b.ndim == 0 else a
-    except (TypeError, ValueError, RuntimeError):  # no number, or several where one is wanted
+        both_masks = (a.dtype == torch.bool) == (b.dtype == torch.bool)
+        if not both_masks or a.shape != b.shape:
+            return False
+        return torch.allclose(a.double(), b.double(), atol=1e-5, equal_nan=True)
+    except Exception:  # no number, several where one is wanted, or nothing that can be compared
         return False
-    both_masks = (a.dtype == torch.bool) == (b.dtype == torch.bool)
-    if not both_masks or a.shape != b.shape:
-        return False
-    return torch.allclose(a.double(), b.double(), atol=1e-5, equal_nan=True)
 
 
 def draws(one: Callable[[random.Random], Arguments], n: int = 2) -> list[Arguments]:
@@ -125,7 +125,7 @@ def _is_blank(answer: Callable[..., Any]) -> bool:
 
 def _raised(error: Exception, answer: Callable[..., Any]) -> Verdict:
     """An error, with the line of the reader's own code at which it came up."""
-    said = f"your code raised {type(error).__name__}: {error}"
+    said = f"your code raised {traceback.format_exception_only(error)[-1].strip()}"
     code, frames = _code(answer), traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if code and frame.filename == code.co_filename]
     if own:
@@ -206,7 +206,7 @@ def judge(
 def _seen(given: Sequence[Any], wanted: Sequence[Any]) -> str:
     """What the first wrong result looks like from outside, where that is the matter."""
     mine, target = next(pair for pair in zip(given, wanted, strict=True) if not same(*pair))
-    if isinstance(mine, Tensor) and isinstance(target, Tensor):
+    if isinstance(mine, Tensor) and isinstance(target, Tensor) and not mine.is_nested:
         if mine.shape != target.shape:
             return f"the shape is {list(mine.shape)}, expected {list(target.shape)}. "
         if target.dtype == torch.bool != mine.dtype:
