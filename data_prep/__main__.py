@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 
+from data_prep.command import run_command
 from data_prep.movielens import Interactions, load_movielens
 from data_prep.sources import DATASETS
 
@@ -75,4 +76,4 @@ def _faces(options: argparse.Namespace) -> object:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_command(main)

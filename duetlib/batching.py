@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from data_prep.arguments import number, whole
+
 
 class Batcher:
     """Requests that come within a short while of each other are worked on as one batch.
@@ -16,9 +18,14 @@ class Batcher:
     Args:
         work: many rows in, as many results out. most, seconds: whichever is reached first ends the
             wait, which begins with the first row.
+
+    Raises:
+        ValueError: if nothing could ever be worked on so.
     """
 
     def __init__(self, work: Callable[[Sequence[Tensor]], np.ndarray], most: int, seconds: float):
+        whole(1, most=most)
+        number(0, seconds=seconds)
         self.work, self.most, self.seconds = work, most, seconds
         self.waiting: list[tuple[Tensor, asyncio.Future[np.ndarray]]] = []
         self.alarm: asyncio.TimerHandle | None = None

@@ -1,8 +1,8 @@
 """The cloud: a trained generator as a service. Clicks or an embedding in, signed weights out.
 
 `python -m duetlib.cloud` serves what `python -m duetlib.export` has written, on 127.0.0.1. Requests
-that arrive together are generated together. What uvicorn or its surroundings already do (TLS, more
-workers, metrics, slow senders of headers) is left to them. Chapter 10.
+that arrive together are generated together. What a proxy does better (TLS, several workers, slow
+senders, crowds) is left to it: `haproxy.cfg` beside this file is the one for it. Chapter 10.
 """
 
 from __future__ import annotations
@@ -36,14 +36,21 @@ from safetensors import safe_open
 from starlette.requests import ClientDisconnect
 from torch import Tensor
 
+from data_prep.arguments import number, of_type, whole
+from data_prep.command import run_command
+
 from .batching import Batcher
 from .generator import Generator
-from .payload import VERSION, Contract, pack, split_layers
+from .payload import LIFETIME, VERSION, Contract, pack, read_json, split_layers
 from .umn import build
 
 log = logging.getLogger("duetlib.cloud")
 LARGEST_INPUT = 1e3  # no neck writes a number beyond it; one that does is not ours
 HEX = r"^[0-9a-f]+$"
+PROXY = Path(__file__).with_name("haproxy.cfg")
+# uvicorn's own limits. Connections that wait to be accepted are few, since asyncio writes a
+# traceback for each of them once no more files can be opened; a request's head has 16 KiB at most.
+LIMITS = {"backlog": 128, "timeout_keep_alive": 5, "h11_max_incomplete_event_size": 2**14}
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,10 @@ class Settings:
         max_batch: requests that are generated together, at most. batch_seconds: how long the first
             of them waits for others; at 0 it takes those along that are there already.
         max_connections: at a time; more are told to come back later (503).
-        lifetime: seconds that weights may be used for.
+        lifetime: seconds that weights may be used for, a day at most.
+
+    Raises:
+        ValueError: for a limit that is none; it names it.
     """
 
     max_body: int = 4096
@@ -64,6 +74,13 @@ class Settings:
     batch_seconds: float = 0.0
     max_connections: int = 512
     lifetime: float = 3600.0
+
+    def __post_init__(self) -> None:
+        counts = ("max_body", "max_batch", "max_connections")
+        whole(1, **{name: getattr(self, name) for name in counts})
+        number(0, above=True, body_seconds=self.body_seconds)
+        number(0, batch_seconds=self.batch_seconds)
+        number(0, LIFETIME, above=True, lifetime=self.lifetime)
 
 
 class Ask(BaseModel):
@@ -114,9 +131,14 @@ class Cloud:
         shapes = tuple((n_in, n_out) for n_in, n_out in about["shapes"])
         self.contract = Contract(about["model"], about["static"], shapes, about["largest"])
         self.generator = Generator(model, about["length"])
-        secrets = json.loads(secret.read_text())
-        self.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secrets["key"]))
-        self.token, self.settings = secrets["token"].encode(), settings
+        try:
+            secrets = read_json(secret.read_text())
+            self.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secrets["key"]))
+            self.token, self.settings = secrets["token"].encode(), settings
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            name = type(error).__name__  # the error itself may show what the file holds
+            told = f"{secret} holds no key and token ({name}): `python -m duetlib.export` anew"
+            raise ValueError(told) from None
         self.batcher = Batcher(self.generator, settings.max_batch, settings.batch_seconds)
         self.counts: Counter[str] = Counter()
 
@@ -230,8 +252,10 @@ def create_app(folder: Path, settings: Settings | None = None) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        """Who serves, and how often what has happened."""
-        return {"model": cloud.contract.model, "version": VERSION, "counts": dict(cloud.counts)}
+        """Who serves, and how often what has happened in this worker, named by its process."""
+        counts = dict(cloud.counts)
+        about = {"model": cloud.contract.model, "version": VERSION}
+        return {**about, "worker": os.getpid(), "counts": counts}
 
     return app
 
@@ -239,7 +263,7 @@ def create_app(folder: Path, settings: Settings | None = None) -> FastAPI:
 def server(app: FastAPI, host: str = "127.0.0.1", port: int = 0, **more: Any) -> uvicorn.Server:
     """uvicorn as this book runs it: no access log; told to stop, it finishes what it accepted."""
     limit = app.state.cloud.settings.max_connections
-    fixed = {"access_log": False, "server_header": False, "timeout_graceful_shutdown": 10}
+    fixed = {"access_log": False, "server_header": False, "timeout_graceful_shutdown": 10, **LIMITS}
     return uvicorn.Server(
         uvicorn.Config(app, host=host, port=port, limit_concurrency=limit, **{**fixed, **more})
     )
@@ -282,17 +306,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m duetlib.cloud", description=main.__doc__)
     parser.add_argument("--folder", type=Path, default=default_folder(), help="what export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="%(default)s: this machine alone")
-    parser.add_argument("--port", type=int, default=8765, help="%(default)s")
+    parser.add_argument("--port", type=of_type(_port), default=8765, help="%(default)s")
     parser.add_argument("--batch", type=int, default=64, help="at most together: %(default)s")
     parser.add_argument("--batch-ms", type=float, default=0.0, help="wait for others: %(default)s")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO)  # what is declined is said, by name alone
     torch.set_num_threads(1)
-    settings = Settings(max_batch=given.batch, batch_seconds=given.batch_ms / 1000)
-    app = create_app(given.folder, settings)
+    try:
+        settings = Settings(max_batch=given.batch, batch_seconds=given.batch_ms / 1000)
+        app = create_app(given.folder, settings)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
+    _say_for_whom(given.host)
     gc.freeze()  # what is there now stays: looking through it for garbage would make some wait
     server(app, given.host, given.port).run()
 
 
+def _port(text: str) -> int:
+    whole(0, 65_535, port=int(text))
+    return int(text)
+
+
+def _say_for_whom(host: str) -> None:
+    """What an open port means: a few hundred half-sent requests of anyone lock everybody out."""
+    if host in ("127.0.0.1", "::1", "localhost"):
+        log.info("for this machine alone: put HAProxy with %s before it for others", PROXY)
+    else:
+        log.warning("others reach %s, and one can lock all out: put %s before it", host, PROXY)
+
+
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -26,6 +26,7 @@ import torch
 
 from data_prep import Interactions, load_movielens
 from data_prep.arguments import of_type, one_of, refuse
+from data_prep.command import run_command
 
 from . import finetuning, vision_experiments
 from .controls import constant, shuffled, stale
@@ -453,4 +454,4 @@ def headline(record: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

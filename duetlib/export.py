@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from data_prep import load_movielens
 from data_prep.arguments import refuse
+from data_prep.command import run_command
 
 from .backbones import BACKBONES
 from .cloud import default_folder
@@ -221,4 +222,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

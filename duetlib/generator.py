@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_prep.arguments import whole
+
 from .backbones import click_mask, last_click, refuse_gaps
 from .ppg import PPG
 from .swa import fold_adapters
@@ -27,7 +29,7 @@ class Generator:
         model: with a trained `PPG`. length: L, of the histories that it was trained on.
 
     Raises:
-        ValueError: if the model has no PPG.
+        ValueError: if the model has no PPG, or `length` is none.
 
     Source: Chapter 10.
     """
@@ -35,6 +37,7 @@ class Generator:
     def __init__(self, model: UniversalMetaNetwork, length: int):
         if not isinstance(model.source, PPG):
             raise ValueError("only a model with a PPG (method duet...) generates for each device")
+        whole(1, length=length)
         self.model, self.length = model.eval(), length
         self.n_items = model.items.num_embeddings - 1
         self.W, self.b = fold(model.source)  # [D, P], [P]

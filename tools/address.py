@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 
 import yaml
+
+from data_prep.command import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("*.md", "*.cff", "pyproject.toml", "book/*.md", "book/*.ipynb")
@@ -80,4 +81,4 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

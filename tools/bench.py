@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from data_prep.arguments import of_type, refuse
+from data_prep.command import run_command
 from data_prep.sources import write_aside
 from duetlib.backbones import click_mask
 from duetlib.dynamic import (
@@ -432,4 +433,4 @@ def file_to_write(text: str) -> Path:
 
 
 if __name__ == "__main__":
-    main(records_at("bench.jsonl", main.__doc__))
+    run_command(lambda: main(records_at("bench.jsonl", main.__doc__)))

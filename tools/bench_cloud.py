@@ -38,6 +38,7 @@ from fastapi import Request
 from load import Load, arrive, load
 
 from data_prep.arguments import number, of_type
+from data_prep.command import run_command
 from duetlib import cloud as module
 from duetlib.device import Device
 from duetlib.experiments import provenance, results_dir
@@ -560,7 +561,7 @@ def soak_seconds(text: str) -> float:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
-        serve(sys.argv[2:])
+        run_command(lambda: serve(sys.argv[2:]))
     else:
         parser = argparse.ArgumentParser(description="Time cloud and device.")
         seconds = "seconds of soak, and no more"
@@ -568,4 +569,4 @@ if __name__ == "__main__":
         path = results_dir() / "bench_cloud.jsonl"
         parser.add_argument("path", nargs="?", type=of_type(bench.file_to_write), default=path)
         given = parser.parse_args()
-        main(given.path, given.soak)
+        run_command(lambda: main(given.path, given.soak))

@@ -34,6 +34,7 @@ from bench import (
 )
 from bench_vision import convolutions
 
+from data_prep.command import run_command
 from duetlib.experiments import provenance
 from duetlib.graphs import WARM, CapturedStep
 from duetlib.umn import build
@@ -140,4 +141,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(records_at("bench_gpu.jsonl", main.__doc__))
+    run_command(lambda: main(records_at("bench_gpu.jsonl", main.__doc__)))

@@ -28,6 +28,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from data_prep.command import run_command
+
 ROOT = Path(__file__).resolve().parent.parent
 # Of numpy and pandas RecBole 1.2.1 wants versions of its time.
 NEEDS = ("recbole==1.2.1", "numpy<2", "pandas<3", "safetensors", "pooch")
@@ -240,4 +242,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

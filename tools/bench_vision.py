@@ -33,6 +33,7 @@ from bench import (
     write_records,
 )
 
+from data_prep.command import run_command
 from data_prep.faces import load_faces
 from data_prep.videos import COUNTS
 from duetlib.conv import conv_1x1, conv_grouped, conv_loop
@@ -249,4 +250,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(records_at("bench_vision.jsonl", main.__doc__))
+    run_command(lambda: main(records_at("bench_vision.jsonl", main.__doc__)))

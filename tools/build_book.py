@@ -37,6 +37,8 @@ from execute import (
 )
 from nbformat import NotebookNode
 
+from data_prep.command import run_command
+
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ("run_times", "api/*")  # entries of _toc.yml that this file writes
 MATHJAX = ("es5/tex-mml-chtml.js", "es5/output/chtml/fonts/woff-v2/")
@@ -449,4 +451,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data_prep.command import run_command
 from duetlib import experiments, training
 from duetlib.umn import UniversalMetaNetwork
 
@@ -58,4 +59,4 @@ if __name__ == "__main__":
     torch._dynamo.config.allow_rnn = True  # written out click by click, which is the point here
     training.Trainer = CompiledTrainer  # type: ignore[misc]
     experiments.run = run
-    experiments.main()
+    run_command(experiments.main)

@@ -17,6 +17,7 @@ import torch
 from bench import machine, records_at
 from torch import Tensor
 
+from data_prep.command import run_command
 from duetlib import metrics, seldom, smaller
 from duetlib.dynamic import Layer
 from duetlib.experiments import RunConfig, cut, grid, load_data, pack, provenance
@@ -209,4 +210,4 @@ def record(path: Path, parts: tuple[str, ...], backbone: str, seed: int) -> None
 
 
 if __name__ == "__main__":
-    main(records_at("beyond.jsonl", main.__doc__))
+    run_command(lambda: main(records_at("beyond.jsonl", main.__doc__)))

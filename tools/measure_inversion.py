@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_prep import load_movielens
+from data_prep.command import run_command
 from duetlib import inversion
 from duetlib.experiments import provenance
 from duetlib.generator import encode
@@ -113,4 +114,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(records_at("inversion.jsonl", main.__doc__))
+    run_command(lambda: main(records_at("inversion.jsonl", main.__doc__)))

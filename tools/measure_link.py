@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, Any
 
 from link import ADDRESS, MTU, PROFILES, Link, Profile, why_not
 
+from data_prep.command import run_command
+
 if TYPE_CHECKING:  # imported where they are used: the server and the tests start sooner
     import pandas as pd
 
@@ -524,4 +526,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_command(lambda: main(sys.argv[1:]))

@@ -18,6 +18,8 @@ import yaml
 from execute import METADATA, dumps, write_if_changed
 from nbformat import NotebookNode
 
+from data_prep.command import run_command
+
 ROOT = Path(__file__).resolve().parent.parent
 _SOLUTION = re.compile(
     r"^<details>\s*<summary>\s*Solution\b.*?^</details>[ \t]*\n?",
@@ -93,4 +95,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

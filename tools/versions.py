@@ -25,6 +25,8 @@ from pathlib import Path
 
 from execute import digest, write_if_changed
 
+from data_prep.command import run_command
+
 ROOT = Path(__file__).resolve().parent.parent
 LOWEST = ROOT / "constraints.lowest.txt"
 CHAPTERS = """
@@ -134,4 +136,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
