@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 Arguments = tuple[Any, ...]
-LIMIT_S = 10.0
+LIMIT_S = 5.0
 
 
 @dataclass(frozen=True)
