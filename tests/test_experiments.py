@@ -377,7 +377,7 @@ def test_a_shard_that_is_none_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         start(f"--shard={shard}")
-    assert "i goes from 0 to n - 1" in capsys.readouterr().err and not started
+    assert "with i from 0 to n - 1" in capsys.readouterr().err and not started
 
 
 def test_a_run_that_another_process_is_at_is_left_to_it(
