@@ -402,10 +402,9 @@ class Trainer:
             ValueError: if the file is of a run with another configuration, seed, data set or model.
         """
         metadata, tensors = read_safetensors(path, self.device)
-        if metadata["run"] != self._metadata()["run"]:
-            raise ValueError(
-                f"{path} is of another run: {metadata['run']}; delete it, or name another"
-            )
+        run = metadata.get("run", "none at all")
+        if run != self._metadata()["run"]:
+            raise ValueError(f"{path} is of another run: {run}; delete it, or name another")
         groups: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
         for key, value in tensors.items():
             group, _, name = key.partition(".")
@@ -520,7 +519,7 @@ def train(
     Source: Chapter 3, Eq. (2); Chapter 4, Eq. (7).
     """
     trainer = Trainer(model, split, config or TrainConfig(), seed)
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and os.path.exists(checkpoint):  # False where nothing can be seen
         trainer.load(checkpoint)
     while not trainer.finished:
         n_batches = -(-len(split.train) // trainer.config.sessions)

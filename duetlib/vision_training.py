@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -340,10 +341,9 @@ class VisionTrainer:
             ValueError: if the file is of a run with another configuration, seed, data set or model.
         """
         metadata, tensors = read_safetensors(path, self.split.train.label.device)
-        if metadata["run"] != self._run():
-            raise ValueError(
-                f"{path} is of another run: {metadata['run']}; delete it, or name another"
-            )
+        run = metadata.get("run", "none at all")
+        if run != self._run():
+            raise ValueError(f"{path} is of another run: {run}; delete it, or name another")
         groups: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
         for key, value in tensors.items():
             group, _, name = key.partition(".")
@@ -394,7 +394,7 @@ def train(
     Source: Chapter 8, Eq. (7).
     """
     trainer = VisionTrainer(model, split, config or VisionConfig(), seed)
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and os.path.exists(checkpoint):  # False where nothing can be seen
         trainer.load(checkpoint)
     saved = time.perf_counter()
     with progress(trainer.config.epochs, what) as bar:
