@@ -322,13 +322,14 @@ class Negatives:
             )
         generator = torch.Generator().manual_seed(seed)
         width = int(self.count.max())
-        place, picks = torch.arange(width), [torch.empty(0, n, dtype=torch.int64)]
+        place, at_once = torch.arange(width), max(1, NUMBERS_AT_ONCE // width)
+        pick = torch.empty(len(user), n, dtype=torch.int64)
         # A few rows at a time: the generator gives the same numbers as for all of them at once.
-        for left in count.unsqueeze(1).split(max(1, NUMBERS_AT_ONCE // width)):
+        for part, left in zip(pick.split(at_once), count.split(at_once), strict=True):
             key = torch.rand(len(left), width, generator=generator)
-            key[place >= left] = -1.0  # past the end of the row
-            picks.append(key.topk(n, dim=1).indices)
-        return self._unseen(user, torch.cat(picks).to(user.device))
+            key[place >= left.unsqueeze(1)] = -1.0  # past the end of the row
+            part.copy_(key.topk(n, dim=1).indices)
+        return self._unseen(user, pick.to(user.device))
 
 
 def candidates(sessions: Sessions, negatives: Tensor) -> Tensor:
