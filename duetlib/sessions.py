@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_prep.arguments import whole
-
-if TYPE_CHECKING:
-    from data_prep import Interactions
+from data_prep import Interactions
+from data_prep.arguments import refuse, whole
 
 PAD = 0  # item ids start at 1; 0 fills histories that are shorter than L
 NUMBERS_AT_ONCE = 2**22  # random ones, of fixed negatives: 16 MiB
@@ -242,6 +239,9 @@ def leave_last_out(
 
 
 def _check_clicks(clicks: Interactions) -> None:
+    if not isinstance(clicks, Interactions):
+        what = "what `from_clicks` or `load_movielens` returns"
+        raise refuse("interactions", type(clicks).__name__, what)
     user, item, time = clicks.user, clicks.item, clicks.time
     if not len(user) == len(item) == len(time) > 0:
         found = f"{len(user)} users, {len(item)} items and {len(time)} times"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -155,6 +156,8 @@ def test_what_cannot_be_cut_is_said_at_once() -> None:
         ((name, value),) = wrong.items()
         with pytest.raises(ValueError, match=f"{name} is {value!r}: it must be a whole number, "):
             leave_last_out(data, **wrong)
+    with pytest.raises(ValueError, match="interactions is 'DataFrame': .*from_clicks"):
+        leave_last_out(pd.DataFrame({"user": data.user}))  # type: ignore[arg-type]
     nothing = np.zeros(0, np.int64)
     with pytest.raises(ValueError, match="there must be clicks.* 0 users, 0 items and 0 times"):
         leave_last_out(replace(data, user=nothing, item=nothing, time=nothing, n_users=0))
