@@ -14,8 +14,9 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 SETUP = (
-    f'package = "duetlib @ git+{URL}"\n'
-    '!python -c "import duetlib" 2>/dev/null || pip install -q "{package}"\n'
+    "from importlib.util import find_spec\n"
+    'if not find_spec("duetlib"):\n'
+    f'    %pip install -q "duetlib @ git+{URL}"\n'
     "from duetlib import notebook; device = notebook.start(seed=0)"
 )
 EQUATIONS: dict[str, tuple[int, ...]] = {
@@ -32,11 +33,10 @@ EQUATIONS: dict[str, tuple[int, ...]] = {
     "11": (),
     "12": (),
 }
-EXTRA = {
-    "10": "cloud",
-    "11": "cloud",
-}  # of the package, where a chapter needs more than the bare one
+CLOUD = ["duetlib", "fastapi", "uvicorn", "cryptography", "onnx", "onnxscript", "onnxruntime"]
+WITH_CLOUD = ("10", "11")  # the chapters that need more than the bare package
 MIME = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}
+CLOCKS = {"median_ms", "perf_counter", "process_time", "monotonic", "thread_time", "timeit"}
 MAX_LINES = 30  # of a cell
 MAX_WIDTH = 98  # characters of a line of code: a page of 1400 pixels shows no more
 MAX_ROWS = 15  # of a table in an output: more would be a piece of MovieLens
@@ -74,15 +74,17 @@ def data_of(output: NotebookNode) -> dict[str, Any]:
 
 
 def setup_of(chapter: str) -> str:
-    """The three lines that a chapter begins with; some need an extra of the package."""
-    if chapter not in EXTRA:
+    """The lines that a chapter begins with; some need an extra of the package."""
+    if chapter not in WITH_CLOUD:
         return SETUP
-    bare = SETUP.replace('import duetlib"', f'import duetlib.{EXTRA[chapter]}"')
-    return bare.replace('"duetlib @', f'"duetlib[{EXTRA[chapter]}] @')
+    needed = f"needed = {CLOUD}\nif not all(map(find_spec, needed)):".replace("'", '"')
+    return SETUP.replace('if not find_spec("duetlib"):', needed).replace(
+        '"duetlib @', '"duetlib[cloud] @'
+    )
 
 
 def setup_lines(notebook: NotebookNode) -> list[str]:
-    """The first code cell sets up in the three visible lines that all chapters share."""
+    """The first code cell sets up in the visible lines that all chapters share."""
     first = code_cells(notebook)[0].source if code_cells(notebook) else ""
     title = re.match(r"# (\d+)\.", next((c.source for c in prose_cells(notebook)), ""))
     right = setup_of(title[1] if title else "")
@@ -103,10 +105,14 @@ def was_run(notebook: NotebookNode) -> list[str]:
     return wrong
 
 
+def parsed(source: str) -> ast.Module:
+    """A cell's code, with `pass` where IPython's own lines stand."""
+    return ast.parse(re.sub(r"^( *)[!%].*$", r"\1pass", source, flags=re.MULTILINE))
+
+
 def shows_something(source: str) -> bool:
     """Whether a cell prints at its top level, asks for a check, or ends in a name."""
-    lines = ["" if line.startswith(("!", "%")) else line for line in source.split("\n")]
-    body = ast.parse("\n".join(lines)).body
+    body = parsed(source).body
     if not body or source.rstrip().endswith(";"):
         return False
     calls = [node.value for node in body if isinstance(node, ast.Expr)]
@@ -146,6 +152,53 @@ def png_with_words(notebook: NotebookNode) -> list[str]:
     for cell in prose_cells(notebook):
         if re.search(r"!\[\s*\]\(|<img(?![^>]*alt=\"\w)", cell.source):
             wrong.append(f"an image in the text has no alternative: {cell.source[:60]!r}")
+    return wrong
+
+
+def live_times(notebook: NotebookNode) -> list[str]:
+    """No assertion hangs on a time that was just measured: another machine has another.
+
+    What is assigned from a clock, or from a name that was, is followed from cell to cell.
+    """
+    timed, wrong = set(CLOCKS), []
+
+    def of_a_clock(node: ast.AST) -> bool:
+        nodes = list(ast.walk(node))
+        return any(isinstance(n, ast.Name) and n.id in timed for n in nodes) or any(
+            isinstance(n, ast.Attribute) and n.attr in CLOCKS for n in nodes
+        )
+
+    def assign(target: ast.expr, value: ast.expr) -> None:
+        names = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
+        if of_a_clock(value):
+            timed.update(names)
+        elif isinstance(target, ast.Name | ast.Tuple):  # not a part of what may be timed
+            timed.difference_update(names)
+
+    def follow(statement: ast.AST) -> None:
+        match statement:
+            case ast.Assign(targets=[ast.Tuple(elts=left)], value=ast.Tuple(elts=right)) if len(
+                left
+            ) == len(right):
+                for pair in zip(left, right, strict=True):
+                    assign(*pair)
+            case ast.Assign(targets=targets, value=value):
+                for target in targets:
+                    assign(target, value)
+            case ast.AugAssign(target=ast.Name(id=name), value=value) if of_a_clock(value):
+                timed.add(name)
+            case ast.For(target=target, iter=value):
+                assign(target, value)
+            case ast.FunctionDef(name=name) if of_a_clock(statement):
+                timed.add(name)
+            case ast.Assert(test=test) if of_a_clock(test):
+                wrong.append(f"a live time is asserted: {ast.unparse(test)!r}")
+        for inner in ast.iter_child_nodes(statement):
+            if isinstance(inner, ast.stmt):
+                follow(inner)
+
+    for cell in code_cells(notebook):
+        follow(parsed(cell.source))
     return wrong
 
 
@@ -282,6 +335,7 @@ CHECKS: tuple[Callable[[NotebookNode], list[str]], ...] = (
     was_run,
     clean_outputs,
     png_with_words,
+    live_times,
     short_cells,
     narrow_code,
     enough_prose,

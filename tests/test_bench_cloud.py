@@ -100,7 +100,7 @@ def test_who_arrives_is_timed_from_the_moment_at_which_they_are_due() -> None:
     assert (len(result.times), result.errors) == (100, 0)
     assert max(result.times) > 0.09
     due = np.cumsum(np.random.default_rng(0).exponential(1 / 100, 100))
-    assert result.seconds == pytest.approx(due[-1], abs=0.5), "it waited for answers"
+    assert due[-1] - 0.1 < result.seconds < 100 * 0.1, "it waited for answers"
 
 
 def test_figures_show_the_records() -> None:

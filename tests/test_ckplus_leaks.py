@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import notebook_checks as checks
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -40,8 +41,7 @@ MAX_TEXT = 500  # characters of a value
 def opens_ckplus(code: str) -> list[str]:
     """Whether a notebook's code reads CK+. Numbers are had from the records, by their readers."""
     wrong = [f"the code has {found!r}" for found in OPENS.findall(code)]
-    lines = ["" if line.lstrip().startswith(("!", "%")) else line for line in code.split("\n")]
-    tree = ast.parse("\n".join(lines))
+    tree = checks.parsed(code)
     allowed = {id(leaf) for node in ast.walk(tree) if _asks(node) for leaf in ast.walk(node)}
     return wrong + [
         f"line {node.lineno} names {node.value!r} outside of what reads records"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +15,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 CHAPTERS = sorted((checks.ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
+SPEED = checks.ROOT / "book" / "speed.ipynb"
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
@@ -27,6 +29,12 @@ def test_equations_and_anatomy(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert checks.numbered_equations(notebook, path.name[:2]) == []
     assert checks.anatomy(notebook, path.name[:2]) == []
+
+
+def test_the_page_on_speed_sets_up_as_chapters_do_and_asserts_no_live_time() -> None:
+    notebook = nbformat.read(SPEED, as_version=4)
+    assert checks.code_cells(notebook)[0].source == checks.SETUP
+    assert checks.live_times(notebook) == []
 
 
 def test_every_chapter_with_an_equation_is_there() -> None:
@@ -167,6 +175,9 @@ ROWS = "<table><thead><tr></tr></thead><tbody>" + "<tr><td>1</td></tr>" * 16 + "
         (add(new_markdown_cell("![](x.png)")), "png_with_words"),
         (add(code("\n".join(["x = 1"] * 31))), "short_cells"),
         (add(code("x = " + "9" * 95)), "narrow_code"),
+        (add(code("assert notebook.median_ms(work, device) < 1")), "live_times"),
+        (add(code("n, t = 2, perf_counter()\nfor s in [t]:\n    assert s < n")), "live_times"),
+        (add(code("ms = lambda: median_ms(f)\nt = {}\nt[1] = ms()\nassert t[1]")), "live_times"),
         (change_code(2, metadata={}), "compared_outputs"),
         (stored(printed("1\n" * 31)), "few_rows"),
         (stored(shown(text_html=ROWS)), "few_rows"),
@@ -198,6 +209,19 @@ def test_a_fault_is_seen_and_nothing_else(fault: Callable[[NotebookNode], None],
     notebook = chapter()
     fault(notebook)
     assert list(every_fault(notebook)) == [name]
+
+
+def test_a_time_that_is_only_shown_is_no_fault() -> None:
+    notebook = chapter()
+    source = "n, t = 2, perf_counter()\nprint(t)\nassert n == 2\nt = n\nassert t == records.ms"
+    add(code(source, printed()))(notebook)
+    assert every_fault(notebook) == {}
+
+
+def test_the_set_up_asks_for_what_the_cloud_needs() -> None:
+    project = tomllib.loads((checks.ROOT / "pyproject.toml").read_text())["project"]
+    needed = " ".join(["duetlib", *project["optional-dependencies"]["cloud"]])
+    assert set(checks.CLOUD) <= set(re.findall(r"[\w-]+", needed))
 
 
 def test_too_little_prose_is_seen() -> None:
