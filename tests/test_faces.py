@@ -1,10 +1,10 @@
 """Drawn faces: CK+'s counts, what is personal, muscles that do what they are named for; splits."""
 
 from __future__ import annotations
-from importlib.metadata import version
 
 import time
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
