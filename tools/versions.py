@@ -4,6 +4,10 @@ python tools/versions.py                 the lowest that pyproject.toml allows, 
 python tools/versions.py --newest        the newest that PyPI has
 python tools/versions.py --python 3.13   on another Python: a version, or the path of one
 
+What Colab has, as far as it is known:
+
+UV_CONSTRAINT=tests/colab_versions.txt python tools/versions.py --newest --python 3.13
+
 Run it with .venv/bin/python, which has uv. It takes about 8 GB of disk, and some minutes more than
 `make book`. What is installed and trained, and what each step says, stays in a folder of its own,
 and another run goes on from there. Once all is green with the lowest versions, they are written to
