@@ -114,7 +114,7 @@ def folds(videos: Videos, n_folds: int = 5, seed: int = 0) -> Ints:
     """
     whole(2, videos.n_subjects, n_folds=n_folds)
     whole(0, MOST_SEED_OF_FOLDS, seed=seed)
-    # Shuffled here: scikit-learn before 1.8 mixes up the people's counts of emotions as it shuffles.
+    # Shuffled here: before 1.8, scikit-learn mixes up people's counts of emotions as it shuffles.
     people, who = np.unique(videos.subject, return_inverse=True)
     place = np.random.RandomState(seed).permutation(len(people)).argsort()
     fold = np.zeros(len(videos), dtype=np.int64)

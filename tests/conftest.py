@@ -32,9 +32,9 @@ os.environ.update(resolved())  # kernels run in the chapters' folder, not in thi
 
 
 def missing(what: str) -> NoReturn:
-    """Skip, saying why; where REQUIRE_BROWSER=1, fail."""
-    if os.environ.get("REQUIRE_BROWSER") == "1":
-        pytest.fail(f"{what} (REQUIRE_BROWSER=1 makes this a failure)")
+    """Skip, saying why; where REQUIRE_PROGRAMS=1, fail."""
+    if os.environ.get("REQUIRE_PROGRAMS") == "1":
+        pytest.fail(f"{what} (REQUIRE_PROGRAMS=1 makes this a failure)")
     pytest.skip(what)
 
 

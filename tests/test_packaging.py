@@ -306,7 +306,7 @@ def test_a_missing_python_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("sudo", [False, True])
-def test_ci_installs_the_browser_by_the_readme_and_runs_the_two_commands(tmp_path, sudo):
+def test_ci_installs_the_programs_by_the_readme_and_runs_the_two_commands(tmp_path, sudo):
     """Run .ci/run where apt-get, make and sudo only write down how they were called."""
     stubs = tmp_path / "bin"
     stubs.mkdir()
@@ -314,7 +314,7 @@ def test_ci_installs_the_browser_by_the_readme_and_runs_the_two_commands(tmp_pat
         (stubs / tool).symlink_to(shutil.which(tool))
     says = {
         "apt-get": 'echo "apt-get $*" >>"$LOG"',
-        "make": 'echo "make $* REQUIRE_BROWSER=$REQUIRE_BROWSER" >>"$LOG"',
+        "make": 'echo "make $* REQUIRE_PROGRAMS=$REQUIRE_PROGRAMS" >>"$LOG"',
     }
     if sudo:
         says["sudo"] = 'echo sudo >>"$LOG"; exec "$@"'
@@ -328,8 +328,8 @@ def test_ci_installs_the_browser_by_the_readme_and_runs_the_two_commands(tmp_pat
     called = log.read_text().splitlines()
     assert called[:-4] == (["sudo"] if sudo else [])
     assert called[-4] == "apt-get update"
-    assert re.fullmatch(r"apt-get install -y .*\bchromium\b.*", called[-3])
-    assert called[-2:] == ["make book REQUIRE_BROWSER=1", "make test REQUIRE_BROWSER=1"]
+    assert re.fullmatch(r"apt-get install -y .*\bchromium\b.*\bhaproxy\b.*", called[-3])
+    assert called[-2:] == ["make book REQUIRE_PROGRAMS=1", "make test REQUIRE_PROGRAMS=1"]
 
 
 def test_workflows_run_ci_or_a_target_that_exists(targets):
