@@ -23,7 +23,7 @@ def test_a_command_exits_with_what_main_returns() -> None:
 
 
 def test_every_command_line_ends_so() -> None:
-    """Whatever runs as a program does it by `run_command`; link.py starts alone, with no package."""
+    """Whatever runs as a program does; link.py alone starts without the package."""
     for path in [
         p for room in ("duetlib", "data_prep", "tools") for p in (ROOT / room).rglob("*.py")
     ]:
