@@ -11,7 +11,7 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -268,7 +268,8 @@ def delay(
     Args:
         upload, download: bytes. connected: whether a connection is open already, so that nothing
             has to be set up. TCP starts slowly all the same once it has been idle (RFC 5681).
-        cloud, device: measured terms, such as the generator's milliseconds.
+        cloud, device: measured terms, such as the generator's milliseconds; NaN for a term that
+            was not measured.
 
     Raises:
         ValueError: for a number of bytes, or a term, that is negative.
@@ -276,8 +277,9 @@ def delay(
     Source: Chapter 9.
     """
     number(0, upload=upload, download=download)
-    for measured in (cloud, device):
-        number(0, **dict[str, Any](measured or {}))
+    for name, term in {**(cloud or {}), **(device or {})}.items():
+        if not math.isnan(term):
+            number(0, **{name: term})
     trip = link.round_trip
     set_up = {} if connected else {"TCP set-up": trip, "TLS 1.3 set-up": trip}
     return {

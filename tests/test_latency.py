@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, deque
 
 import numpy as np
@@ -174,6 +175,8 @@ def test_terms_of_the_delay() -> None:
         "rank",
     ]
     assert latency.total_ms(terms) == pytest.approx(150 + 0.024 + 1.6896 + 5)
+    unknown = latency.delay(120, 8448, link, cloud={"generate": math.nan})
+    assert math.isnan(unknown["generate"])  # not measured, and still a term
     later = latency.delay(120, 8448, link, connected=True)
     assert latency.total_ms(later) == pytest.approx(50 + 0.024 + 1.6896)
     assert set(latency.IN_TABLE_3) < set(later)
