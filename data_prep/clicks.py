@@ -93,9 +93,12 @@ def _column(name: str, given: Any) -> np.ndarray:
             return column
         if isinstance(given, list | tuple):  # numpy would make "1" of a 1 beside a string
             return np.array(given, dtype=object)
-        dtype = getattr(given, "dtype", None)
-        if isinstance(dtype, pd.api.extensions.ExtensionDtype) and dtype.kind != "f":
-            given = given.astype(object)  # numpy would make floats of an Int64 that misses one
+        dtype: Any = getattr(given, "dtype", None)
+        if pd.api.types.is_extension_array_dtype(dtype):
+            if dtype.kind == "f":  # its width says what it can hold
+                given = given.to_numpy(dtype.numpy_dtype, na_value=np.nan)
+            else:
+                given = given.astype(object)  # numpy would make floats of an Int64 that misses one
         column = np.asarray(given)
     except (ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{name} cannot be read as a column: {error}") from error
@@ -243,4 +246,6 @@ def _not_whole(name: str, value: Any, row: int) -> DataError:
 
 def _shown(value: Any) -> str:
     """A value as its user wrote it: 2.5, not np.float64(2.5)."""
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return str(value)
     return repr(value.item() if isinstance(value, np.generic) else value)[:60]

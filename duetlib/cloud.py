@@ -51,6 +51,10 @@ PROXY = Path(__file__).with_name("haproxy.cfg")
 # uvicorn's own limits. Connections that wait to be accepted are few, since asyncio writes a
 # traceback for each of them once no more files can be opened; a request's head has 16 KiB at most.
 LIMITS = {"backlog": 128, "timeout_keep_alive": 5, "h11_max_incomplete_event_size": 2**14}
+# Told to stop, it finishes what it accepted. Nothing is done at start and end: `lifespan` would be
+# a task for nothing, whose end by Ctrl-C uvicorn may report as an error.
+FIXED = {"access_log": False, "server_header": False, "lifespan": "off"}
+FIXED |= {"timeout_graceful_shutdown": 10, **LIMITS}
 
 
 @dataclass(frozen=True)
@@ -261,11 +265,10 @@ def create_app(folder: Path, settings: Settings | None = None) -> FastAPI:
 
 
 def server(app: FastAPI, host: str = "127.0.0.1", port: int = 0, **more: Any) -> uvicorn.Server:
-    """uvicorn as this book runs it: no access log; told to stop, it finishes what it accepted."""
+    """uvicorn as this book runs it."""
     limit = app.state.cloud.settings.max_connections
-    fixed = {"access_log": False, "server_header": False, "timeout_graceful_shutdown": 10, **LIMITS}
     return uvicorn.Server(
-        uvicorn.Config(app, host=host, port=port, limit_concurrency=limit, **{**fixed, **more})
+        uvicorn.Config(app, host=host, port=port, limit_concurrency=limit, **{**FIXED, **more})
     )
 
 

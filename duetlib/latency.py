@@ -11,7 +11,7 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -279,7 +279,7 @@ def delay(
     number(0, upload=upload, download=download)
     for name, term in {**(cloud or {}), **(device or {})}.items():
         if not math.isnan(term):
-            number(0, **{name: term})
+            number(0, **dict[str, Any]({name: term}))
     trip = link.round_trip
     set_up = {} if connected else {"TCP set-up": trip, "TLS 1.3 set-up": trip}
     return {

@@ -137,9 +137,6 @@ class Split:
         seen: every item that a user has in *any* part.
         label: the data set's name, as it must stand beside every number made from it.
         sha256: of the ratings file.
-
-    Raises:
-        ValueError: if `train` or `test` is empty.
     """
 
     train: Sessions
@@ -150,11 +147,6 @@ class Split:
     seen: Seen
     label: str
     sha256: str
-
-    def __post_init__(self) -> None:
-        for part in ("train", "test"):
-            if not len(getattr(self, part)):
-                raise ValueError(f"{part} is empty: a split needs sessions to train on and to test")
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""

@@ -164,14 +164,6 @@ def test_what_cannot_be_cut_is_said_at_once() -> None:
         leave_last_out(replace(data, item=data.item[:2]))
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_a_split_without_sessions_is_refused(part: str) -> None:
-    split = leave_last_out(interactions(6, 30))
-    with pytest.raises(ValueError, match=f"{part} is empty"):
-        replace(split, **{part: getattr(split, part)[:0]})
-    assert not len(replace(split, valid=split.valid[:0]).valid)
-
-
 def test_lists_of_clicks_as_histories() -> None:
     assert padded([[5, 9], [1, 2, 3, 4]], 3).tolist() == [[5, 9, 0], [2, 3, 4]]
     for clicks, said in (

@@ -117,7 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     ):
         return 1
     install: list[str | Path] = [uv, "pip", "install", "--python", run, "--resolution", resolution]
-    if not step("install", [*install, "--exact", "--editable", ".[book,cloud,test]"], folder):
+    wanted = ["--editable", ".[book,cloud,test]", "pip>=24"]  # `data_prep.sources` calls pip
+    if not step("install", [*install, "--exact", *wanted], folder):
         return 1
     asked: list[str | Path] = [uv, "pip", "freeze", "--exclude-editable", "--python", run]
     frozen = subprocess.run(asked, check=True, capture_output=True, text=True).stdout

@@ -410,7 +410,9 @@ def map_of_layers(points: Mapping[str, Tensor], label: Tensor, star: Mapping[str
         points: a layer's name and the places `[V, 3]`. label: `[V]` class that the video shows.
         star: a layer's name and the place `[3]` of the base's weights.
     """
-    fig = plt.figure(figsize=(7, 3.9))
+    # Placed by hand: before Matplotlib 3.11 the layout engine finds no room for axes in 3D.
+    fig = plt.figure(figsize=(7, 3.9), layout="none")
+    fig.subplots_adjust(left=0, right=1, bottom=0.2, top=0.92, wspace=0)
     palette = list(COLORS.values())
     for i, (name, at) in enumerate(points.items()):
         ax = fig.add_subplot(1, len(points), i + 1, projection="3d")
@@ -427,5 +429,5 @@ def map_of_layers(points: Mapping[str, Tensor], label: Tensor, star: Mapping[str
         for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
             axis.set_pane_color((1, 1, 1, 0))
             axis.set_ticklabels([])
-    fig.legend(loc="outside lower center", ncols=4, fontsize=9.5)
+    fig.legend(loc="lower center", ncols=4, fontsize=9.5)
     plt.show()
