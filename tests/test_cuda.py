@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from duetlib import experiments, notebook, seldom, smaller, tiny
-from duetlib.backbones import click_mask, last_click
+from duetlib.backbones import click_mask, last_click, refuse_gaps
 from duetlib.controls import BiasOnly, NeckAsInput, by_user, constant, shuffled, stale
 from duetlib.dynamic import (
     Layer,
@@ -57,7 +57,7 @@ from duetlib.metrics import (
     user_auc,
 )
 from duetlib.ppg import PPG, MeanNeck, Neck, ppg_loss, split_bias
-from duetlib.sessions import Negatives, candidates, labels_like
+from duetlib.sessions import Negatives, Seen, candidates, labels_like, padded
 from duetlib.swa import (
     StableWeightAdapter,
     adapter_weights,
@@ -92,7 +92,8 @@ MODULES = (
 NO_DEVICE = (
     "DIN DINConcat SASRec GRU4Rec AttentionBlock Backbone UniversalMetaNetwork block_grid "
     "wide_as_duet n_generated payload_bytes count_parameters leave_last_out Sessions Split Result "
-    "Evaluation progress cache_dir code_hash Rounded Axes neurons rounded_bytes "
+    "Evaluation progress cache_dir code_hash Rounded Axes neurons rounded_bytes check_temperature "
+    "Damaged read_safetensors "
     "Capture CapturedStep"  # these two have a file of their own, test_graphs.py
 )
 SPLIT = small_data.split()
@@ -290,6 +291,18 @@ def test_negatives_are_drawn_on_the_device() -> None:
     assert torch.equal(ids[:, 0].cpu(), SPLIT.test.target)
     assert torch.equal(sampled_candidates(split, "test").cpu(), sampled_candidates(SPLIT, "test"))
     assert torch.equal(click_mask(split.test.history).cpu(), click_mask(SPLIT.test.history))
+
+
+@pytest.mark.cuda
+def test_what_a_user_has_and_histories_with_gaps() -> None:
+    train = SPLIT.train.to(DEVICE)
+    seen = Seen.of(train.user, train.target, SPLIT.n_users, SPLIT.n_items)
+    same = Seen.of(SPLIT.train.user, SPLIT.train.target, SPLIT.n_users, SPLIT.n_items)
+    assert torch.equal(seen[train.user[:9]].cpu(), same[SPLIT.train.user[:9]])
+    history = padded([[3, 5], [7]], length=4).to(DEVICE)
+    refuse_gaps(history)
+    with pytest.raises(ValueError, match="history 0 has a 0 before a click"):
+        refuse_gaps(history.flip(1))
 
 
 # ---- whole models
