@@ -1,10 +1,10 @@
 """What must not change when code moves: training, tables and verdicts, what exercises are told.
 
-python tools/golden.py FOLDER
+python tests/golden.py FOLDER
 
 writes it all into a folder of CSV and JSON files, the same to the last digit on the same machine.
 Run it before a change and after it, and compare: `diff -r BEFORE AFTER`. Models are trained anew,
-in a cache of its own. It takes about three minutes.
+in a cache of its own. It takes some five minutes.
 """
 
 from __future__ import annotations
@@ -13,22 +13,17 @@ import argparse
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
 import exercises
+import pandas as pd
 import small_data
 import small_videos
+import torch
 from wrong_answers import WRONG
 
 from data_prep.command import run_command
@@ -44,7 +39,6 @@ from duetlib.vision_training import VisionConfig
 # Of a record: when, where and how fast, which may differ from run to run.
 LIVE = ("commit", "code", "date", "device", "threads", "torch", "train_seconds", "own_seconds")
 CLICKS = {"n_users": 40, "n_items": 140, "clicks": (6, 12)}
-SAME_SEEDS_AS = {"din": "duet", "sasrec": "duet", "gru4rec": "duet", "din_concat": "duet"}
 
 
 def digest(tensors: dict[str, torch.Tensor]) -> str:
@@ -68,7 +62,7 @@ def of_run(config: Any, data: Any) -> dict[str, Any]:
     state = random_state()
     trains = config.trains
     if isinstance(config, VisionRun):
-        split = vision_training.cut(data, config.seed, "cpu")
+        split: Any = vision_training.cut(data, config.seed, "cpu")
         train: Any = vision_training.trained
     else:
         split, train = experiments.cut(data, config.split), training.trained
@@ -170,11 +164,11 @@ def write_exercises(folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write everything into a folder, which is made."""
-    parser = argparse.ArgumentParser(prog="python tools/golden.py", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/golden.py", description=main.__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args(arguments).folder.expanduser().absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ |= {"DUET_PROGRESS": "0", "DUET_RESULTS": str(ROOT / "results")}
+    os.environ["DUET_PROGRESS"] = "0"
     torch.set_num_threads(1)
     write_exercises(folder)
     write_tables(folder)
