@@ -23,10 +23,10 @@ test: book $(VENV)/.test  ## run the checks: style, types, unit, equation, site 
 	DUET_PROGRESS=0 $(RUN) -m pytest -q --nbval-lax --nbval-current-env tests book
 
 results: $(VENV)/.book  ## make the records of the full runs that are missing (more than a day of one core)
-	$(RUN) -m duetlib.experiments --dataset ml-100k
+	$(RUN) -m duetlib.evidence.experiments --dataset ml-100k
 	$(RUN) tools/measure_beyond.py
-	$(RUN) -m duetlib.experiments --dataset faces
-	$(RUN) -m duetlib.experiments --dataset ml-1m
+	$(RUN) -m duetlib.evidence.experiments --dataset faces
+	$(RUN) -m duetlib.evidence.experiments --dataset ml-1m
 
 bench: $(VENV)/.book  ## time the speed-critical parts of library, cloud and device (a quarter of an hour)
 	$(RUN) tools/bench.py
@@ -37,8 +37,8 @@ stress: $(VENV)/.test  ## run the long tests: soak, and large fuzz runs
 	$(RUN) -m pytest -q -m stress tests
 
 serve: $(VENV)/.book  ## start the cloud of chapter 10 on http://127.0.0.1:8765 (trains its model the first time)
-	$(RUN) -m duetlib.export
-	$(RUN) -m duetlib.cloud
+	$(RUN) -m duetlib.serving.export
+	$(RUN) -m duetlib.serving.cloud
 
 site: $(VENV)/.book  ## show the built site on http://127.0.0.1:8000
 	@test -f _build/html/index.html || { echo "There is no site yet: run \`make book\` first." >&2; exit 1; }

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_prep.arguments import whole
-
-from .sessions import PAD
+from duetlib.sessions import PAD
 
 
 def last_click(states: Tensor, mask: Tensor) -> Tensor:

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.arguments import check_seed, whole
-
-from .dynamic import Layer
-from .hypernetwork import TwoLayerGenerator
-from .ppg import FROM_DEVICE, PPG, Neck
-from .sessions import Sessions, Split
+from duetlib.dynamic import Layer
+from duetlib.hypernetwork import TwoLayerGenerator
+from duetlib.ppg import FROM_DEVICE, PPG, Neck
+from duetlib.sessions import Sessions, Split
 
 LayersOf = Callable[[Sessions], Sequence[Layer]]  # the dynamic layers that each session gets
 

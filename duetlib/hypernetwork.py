@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.arguments import number, whole
-
-from .dynamic import Layer
+from duetlib.dynamic import Layer
 
 
 def generate(e: Tensor, W_1: Tensor, B_1: Tensor, W_2: Tensor, B_2: Tensor) -> Tensor:

@@ -16,9 +16,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from data_prep.arguments import check_seed, number, one_of, whole
-
-from . import paper
-from .metrics import payload_bytes
+from duetlib.evidence import paper
+from duetlib.metrics import payload_bytes
 
 SEGMENT = 1460  # bytes of data in a TCP segment: an Ethernet frame of 1,500 less 40 of headers
 INITIAL_WINDOW = 10  # segments sent before the first answer is waited for (RFC 6928)

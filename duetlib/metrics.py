@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from data_prep.arguments import whole
-
-from .ppg import n_generated
+from duetlib.ppg import n_generated
 
 
 def _right_and_wrong(scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.arguments import number, one_of, whole
-
-from .backbones import last_click
-from .dynamic import Layer
-from .hypernetwork import TwoLayerGenerator
-from .swa import StableWeightAdapter, Temperature, check_temperature
+from duetlib.backbones import last_click
+from duetlib.dynamic import Layer
+from duetlib.hypernetwork import TwoLayerGenerator
+from duetlib.swa import StableWeightAdapter, Temperature, check_temperature
 
 Form = Literal["two_layer", "dense"]
 NeckKind = Literal["gru", "mean", "state"]

@@ -12,9 +12,8 @@ import torch
 
 from data_prep import Interactions
 from data_prep.arguments import whole
-
-from .sessions import padded
-from .umn import UniversalMetaNetwork
+from duetlib.sessions import padded
+from duetlib.umn import UniversalMetaNetwork
 
 
 def for_user(

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.arguments import number, one_of, refuse
-
-from .hypernetwork import TwoLayerGenerator, generate
+from duetlib.hypernetwork import TwoLayerGenerator, generate
 
 Temperature = Literal["as_printed", "tempered"]
 

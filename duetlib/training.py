@@ -11,35 +11,32 @@ import hashlib
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-import pooch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from data_prep.arguments import check_seed, number, one_of, plain, whole
-from data_prep.places import CacheWarning, named, optional
-
-from . import metrics
-from .controls import LayersOf
-from .graphs import CapturedStep
-from .ppg import ppg_loss
-from .precision import full_precision
-from .sessions import Negatives, Seen, Sessions, Split, candidates, labels_like
-from .swa import StableWeightAdapter
-from .umn import OrdinaryLayers, UniversalMetaNetwork, build
+from data_prep.places import optional
+from duetlib import cache, metrics
+from duetlib.cache import cache_dir, kept, read_safetensors, write_safetensors
+from duetlib.controls import LayersOf
+from duetlib.cuda_graphs import CapturedStep
+from duetlib.ppg import ppg_loss
+from duetlib.precision import full_precision
+from duetlib.sessions import Negatives, Seen, Sessions, Split, candidates, labels_like
+from duetlib.swa import StableWeightAdapter
+from duetlib.umn import OrdinaryLayers, UniversalMetaNetwork, build
 
 Scheme = Literal["joint", "alternating"]
 
 TEST_NEGATIVES = 100
+CODE = "sessions backbones dynamic hypernetwork ppg swa controls umn metrics training cuda_graphs"
 VALID_SEED, TEST_SEED = 1, 2  # of the negatives: the same for every model and every training seed
 
 
@@ -427,71 +424,6 @@ class Trainer:
         self.result = Result(**json.loads(metadata["result"]))
 
 
-class Damaged(ValueError):
-    """A file that is not as it was written: cut, empty, or changed."""
-
-
-def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write aside, then rename: the file is there whole, or not at all. A hash goes with it.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    tensors = {k: v.contiguous() for k, v in tensors.items()}
-    try:
-        save_file(tensors, aside, {**metadata, "sha256": _digest(tensors, metadata)})
-        os.replace(aside, path)
-    except SafetensorError as error:
-        raise OSError(f"{error}: {aside}") from error
-    finally:
-        aside.unlink(missing_ok=True)  # there only if it was not moved
-
-
-def read_safetensors(path: Path, device: Any) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a file that `write_safetensors` has written.
-
-    Raises:
-        Damaged: if the file is not as it was written.
-    """
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise Damaged(f"{path} is damaged, or not one of ours ({error})") from error
-    if metadata.pop("sha256", None) != _digest(tensors, metadata):
-        raise Damaged(f"{path} is damaged, or not one of ours (it is not what was written)")
-    return metadata, tensors
-
-
-def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def kept(path: Path, device: Any) -> tuple[dict[str, str], dict[str, Tensor]] | None:
-    """What the cache holds in a file of its own; None where there is none that can be used.
-
-    Warns of one that is damaged, and takes it away: what was in it is made anew.
-    """
-    try:
-        return read_safetensors(path, device)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except Damaged as error:
-        warnings.warn(f"{error}: made anew", CacheWarning, stacklevel=3)
-        with optional(path, "DUET_CACHE"):
-            path.unlink()
-    except OSError as error:
-        warnings.warn(f"{path} cannot be read ({error}): made anew", CacheWarning, stacklevel=3)
-    return None
-
-
 def train(
     model: UniversalMetaNetwork,
     split: Split,
@@ -533,28 +465,9 @@ def train(
     return trainer.result
 
 
-def cache_dir() -> Path:
-    """Where trained models are kept: `DUET_CACHE`, or the user's cache folder."""
-    return named("DUET_CACHE") or Path(pooch.os_cache("duet-by-hand")) / "models"
-
-
 def code_hash() -> str:
-    """SHA-256 over the files that decide what training yields."""
-    names = (
-        "sessions",
-        "backbones",
-        "dynamic",
-        "hypernetwork",
-        "ppg",
-        "swa",
-        "controls",
-        "umn",
-        "metrics",
-        "training",
-        "graphs",
-    )
-    files = [Path(__file__).with_name(f"{name}.py") for name in names]
-    return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
+    """A hash of the code that decides what training yields."""
+    return cache.code_hash(CODE.split())
 
 
 def split_hash(split: Split) -> str:

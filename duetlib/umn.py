@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.arguments import one_of, refuse, whole
-
-from .backbones import BACKBONES, DIN, Backbone, click_mask, last_click, refuse_gaps
-from .controls import BiasOnly, NeckAsInput
-from .dynamic import Layer, apply_layers
-from .hypernetwork import HyperNetwork
-from .ppg import PPG
-from .precision import full_precision
+from duetlib.backbones import BACKBONES, DIN, Backbone, click_mask, last_click, refuse_gaps
+from duetlib.controls import BiasOnly, NeckAsInput
+from duetlib.dynamic import Layer, apply_layers
+from duetlib.hypernetwork import HyperNetwork
+from duetlib.ppg import PPG
+from duetlib.precision import full_precision
 
 METHODS = (
     "base",

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-
-from duetlib.check import Verdict
+from duetbook.checks import Verdict
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 CHAPTERS = sorted(path.stem for path in BOOK.glob("[0-9]*.ipynb"))
@@ -68,7 +67,7 @@ def cells(chapter: str) -> dict[str, tuple[str, str]]:
 
 def checks(chapter: str) -> dict[str, Callable[[Any], Verdict]]:
     """The checks that a chapter calls, by the name of the function that is handed to each."""
-    module = import_module(f"duetlib.check.chapter{int(chapter[:2])}")
+    module = import_module(f"duetbook.checks.chapter{int(chapter[:2])}")
     code = "\n".join(sources(chapter, "code"))
     calls = re.findall(r"^check\.(\w+)\((\w+)\)$", code, re.MULTILINE)
     return {name: getattr(module, check) for check, name in calls}

@@ -24,17 +24,20 @@ import pandas as pd
 import small_data
 import small_videos
 import torch
+from duetbook import verdicts
 from wrong_answers import WRONG
 
 from data_prep.command import run_command
-from duetlib import experiments, latency, tables, training, verdicts, vision_tables, vision_training
-from duetlib.experiments import RunConfig
+from duetlib import latency, training
+from duetlib.evidence import experiments, tables, vision_tables
+from duetlib.evidence.experiments import RunConfig
+from duetlib.evidence.vision_experiments import STARTS_FROM as VISION_STARTS_FROM
+from duetlib.evidence.vision_experiments import VisionRun
 from duetlib.training import TrainConfig
 from duetlib.umn import METHODS
-from duetlib.vision import METHODS as VISION_METHODS
-from duetlib.vision_experiments import STARTS_FROM as VISION_STARTS_FROM
-from duetlib.vision_experiments import VisionRun
-from duetlib.vision_training import VisionConfig
+from duetlib.vision.network import METHODS as VISION_METHODS
+from duetlib.vision.network import training as vision_training
+from duetlib.vision.training import VisionConfig
 
 # Of a record: when, where and how fast, which may differ from run to run.
 LIVE = ("commit", "code", "date", "device", "threads", "torch", "train_seconds", "own_seconds")

@@ -21,8 +21,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from safetensors.numpy import load, save
 
-from duetlib.export import export
-from duetlib.payload import Contract, digest, seal
+from duetlib.serving.export import export
+from duetlib.serving.payload import Contract, digest, seal
 from duetlib.umn import UniversalMetaNetwork, build
 
 SPLIT = small_data.split()

@@ -10,9 +10,9 @@ from duetlib import backbones, umn
 from duetlib.backbones import BACKBONES, DIN, GRU4Rec, SASRec, click_mask, last_click
 from duetlib.controls import BiasOnly, NeckAsInput
 from duetlib.dynamic import apply_layers
-from duetlib.generator import encode
 from duetlib.hypernetwork import HyperNetwork
 from duetlib.ppg import PPG
+from duetlib.serving.folded import encode
 from duetlib.sessions import Seen, Sessions
 from duetlib.training import full_ranks, score
 

@@ -24,9 +24,9 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from duetbook.plots import speed
 
-from duetlib.memory import peak_mb
-from duetlib.plotting import speed
+from duetlib.peak_memory import peak_mb
 
 PAGE = checks.ROOT / "book" / "speed.ipynb"
 
@@ -121,7 +121,7 @@ def test_growth_reports_the_time_of_a_row_and_the_peak(
 
 def test_a_peak_is_the_processs_own_and_not_its_parents() -> None:
     held = np.ones(300 * 2**17)  # 300 MB
-    code = "from duetlib.memory import peak_mb; print(peak_mb())"
+    code = "from duetlib.peak_memory import peak_mb; print(peak_mb())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert 1 < float(done.stdout) < 150 < peak_mb() - 150
     del held
@@ -204,7 +204,7 @@ def test_page_reads_records_alone() -> None:
     """No number that a benchmark should give is measured or typed on the page itself."""
     source = "\n".join(c.source for c in checks.code_cells(nbformat.read(PAGE, as_version=4)))
     imported = {line.split()[1] for line in source.splitlines() if line.startswith("from ")}
-    assert imported - {"importlib.util"} == {"duetlib", "duetlib.plotting"}  # the first cell's
+    assert imported - {"importlib.util"} == {"duetlib", "duetbook.plots"}  # the first cell's
 
 
 def test_figures_show_the_records() -> None:

@@ -17,11 +17,11 @@ import pandas as pd
 import pytest
 import small_cloud
 import torch
+from duetbook.plots import speed
 from load import Load, arrive
 
-from duetlib.cloud import Settings, create_app, running
-from duetlib.device import Device
-from duetlib.plotting import speed
+from duetlib.serving.cloud import Settings, create_app, running
+from duetlib.serving.device import Device
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import bench_vision
 import pytest
 import torch
 
-from duetlib.vision import n_two_layer
-from duetlib.vision_experiments import SMALL
+from duetlib.evidence.vision_experiments import SMALL
+from duetlib.vision.network import n_two_layer
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from duetbook.plots import chapter1 as plots
 from exercises import checks, solution
-
-from duetlib.plotting import chapter1 as plots
 
 CHAPTER = "01_one_model_many_devices"
 CHECKS = checks(CHAPTER)

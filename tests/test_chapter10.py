@@ -18,11 +18,10 @@ import matplotlib.pyplot as plt
 import measure_link
 import pandas as pd
 import pytest
+from duetbook.checks import chapter10 as check
+from duetbook.plots import chapter10 as figures
 from exercises import checks, defining, sources
 from safetensors.numpy import load
-
-from duetlib.check import chapter10 as check
-from duetlib.plotting import chapter10 as figures
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = "10_device_and_cloud_for_real"

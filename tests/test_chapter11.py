@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from duetbook.plots import chapter11 as figures
 from exercises import checks
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from duetlib import tables
-from duetlib.plotting import chapter11 as figures
+from duetlib.evidence import tables
 from duetlib.umn import build
 
 CHAPTER = "11_beyond_the_paper"

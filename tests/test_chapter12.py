@@ -12,11 +12,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import pytest
+from duetbook.plots import chapter12 as figures
+from duetbook.verdicts import VERDICTS, counts
 from exercises import checks
 from matplotlib.colors import to_hex
-
-from duetlib.plotting import chapter12 as figures
-from duetlib.verdicts import VERDICTS, counts
 
 CHAPTER = "12_what_holds_up"
 CHECKS = checks(CHAPTER)

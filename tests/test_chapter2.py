@@ -13,10 +13,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from duetbook.checks import chapter2 as check
+from duetbook.plots import chapter2 as figures
 from exercises import checks
-
-from duetlib.check import chapter2 as check
-from duetlib.plotting import chapter2 as figures
 
 CHAPTER = "02_hypernetworks"
 CHECKS = checks(CHAPTER)

@@ -9,12 +9,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from duetbook.checks import chapter3 as check
+from duetbook.plots import chapter3 as plot
 from exercises import defined, defining, sources
 
 from duetlib import metrics
-from duetlib.check import chapter3 as check
-from duetlib.experiments import load_records
-from duetlib.plotting import chapter3 as plot
+from duetlib.evidence.experiments import load_records
 
 CHAPTER = "03_universal_meta_network"
 

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from duetbook.plots import chapter4 as figures
 from exercises import checks
 from scipy import stats
-
-from duetlib.plotting import chapter4 as figures
 
 CHAPTER = "04_personalized_parameters_generator"
 CHECKS = checks(CHAPTER)

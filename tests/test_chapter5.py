@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from duetbook.checks import chapter5 as check
+from duetbook.plots import chapter5 as figures
 from exercises import checks, solution
 from scipy import stats
 
-from duetlib import paper
-from duetlib.check import chapter5 as check
-from duetlib.plotting import chapter5 as figures
+from duetlib.evidence import paper
 from duetlib.swa import adapter_weights
 
 CHAPTER = "05_stable_weight_adapter"

@@ -14,12 +14,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+from duetbook.checks import chapter6 as check
+from duetbook.plots import chapter6 as figures
+from duetbook.style import COLORS
 from exercises import checks, defined, defining, sources
 from matplotlib.colors import to_hex
-
-from duetlib.check import chapter6 as check
-from duetlib.plotting import chapter6 as figures
-from duetlib.plotting.style import COLORS
 
 CHAPTER = "06_fine_tuning_on_the_device"
 CHECKS = checks(CHAPTER)

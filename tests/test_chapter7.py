@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from duetbook.plots import chapter7 as figures
+from duetbook.style import METHOD_STYLE
 from exercises import checks, solution
 from scipy.stats import norm, t
 from torch import nn
 
-from duetlib import experiments, tables
-from duetlib.plotting import chapter7 as figures
-from duetlib.plotting.style import METHOD_STYLE
+from duetlib.evidence import experiments, tables
 from duetlib.umn import METHODS, build
 
 CHAPTER = "07_evidence_recommendation"

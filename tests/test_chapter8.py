@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from duetbook.checks import chapter8 as check
+from duetbook.plots import chapter8 as figures
 from exercises import checks, solution
 from torch.nn.functional import conv2d
 
-from duetlib import vision_tables
-from duetlib.check import chapter8 as check
-from duetlib.plotting import chapter8 as figures
-from duetlib.vision import n_dense
+from duetlib.evidence import vision_tables
+from duetlib.vision.network import n_dense
 
 CHAPTER = "08_evidence_faces"
 CHECKS = checks(CHAPTER)

@@ -13,12 +13,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from duetbook.checks import chapter9 as check
+from duetbook.plots import chapter9 as figures
 from exercises import checks
 
 from duetlib import latency
-from duetlib.check import chapter9 as check
 from duetlib.latency import Link, slow_start_ms, transfer_ms
-from duetlib.plotting import chapter9 as figures
 
 CHAPTER = "09_device_and_cloud_on_paper"
 CHECKS = checks(CHAPTER)

@@ -12,9 +12,8 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-
-from duetlib.check import verdict
-from duetlib.check.verdict import Verdict, draws, judge, normal, same
+from duetbook.checks import verdict
+from duetbook.checks.verdict import Verdict, draws, judge, normal, same
 
 VECTOR = torch.tensor([0.5, 2.0])
 MASK = torch.tensor([True, False])

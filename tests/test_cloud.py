@@ -24,14 +24,14 @@ import small_data
 import torch
 from fastapi import FastAPI
 
-from duetlib import cloud as module
-from duetlib import export as exporting
-from duetlib.batching import Batcher
-from duetlib.cloud import Settings, create_app, running
-from duetlib.device import SHIPPED, Device
-from duetlib.generator import Generator, encode
-from duetlib.payload import split_layers
-from duetlib.transport import Declined, Http
+from duetlib.serving import cloud as module
+from duetlib.serving import export as exporting
+from duetlib.serving.batching import Batcher
+from duetlib.serving.cloud import Settings, create_app, running
+from duetlib.serving.device import SHIPPED, Device
+from duetlib.serving.folded import Generator, encode
+from duetlib.serving.payload import split_layers
+from duetlib.serving.transport import Declined, Http
 from duetlib.umn import build
 
 HISTORY = [5, 9, 2, 70]
@@ -316,7 +316,7 @@ def test_it_serves_this_machine_alone_unless_told_otherwise(
 
 
 def test_a_folder_without_a_model_says_what_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="python -m duetlib.export"):
+    with pytest.raises(FileNotFoundError, match="python -m duetlib.serving.export"):
         create_app(tmp_path)
 
 
@@ -336,7 +336,7 @@ def test_an_export_that_was_cut_short_leaves_no_cloud_that_devices_refuse(
         exporting.export(
             model, folder, small_cloud.SPLIT.train.history, backbone="sasrec", method="duet"
         )
-    with pytest.raises(FileNotFoundError, match="python -m duetlib.export"):
+    with pytest.raises(FileNotFoundError, match="python -m duetlib.serving.export"):
         create_app(folder)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from duetlib.conv import conv_1x1, conv_grouped, conv_loop, pictures, pixels
+from duetlib.vision.conv import conv_1x1, conv_grouped, conv_loop, pictures, pixels
 
 SIZES = {"1x1": (1, 1, 0), "3x3": (3, 1, 1), "3x3, stride 2": (3, 2, 0), "1x1, stride 2": (1, 2, 0)}
 

@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 import small_data
 import torch
+from duetbook import notebook, tiny
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from duetlib import experiments, notebook, seldom, smaller, tiny
 from duetlib.backbones import click_mask, last_click, refuse_gaps
+from duetlib.beyond import compression, refresh
+from duetlib.cache import write_safetensors
 from duetlib.controls import BiasOnly, NeckAsInput, by_user, constant, shuffled, stale
 from duetlib.dynamic import (
     Layer,
@@ -33,7 +35,8 @@ from duetlib.dynamic import (
     linear_loop,
     per_device,
 )
-from duetlib.experiments import RunConfig, cut, provenance
+from duetlib.evidence import experiments
+from duetlib.evidence.experiments import RunConfig, cut, provenance
 from duetlib.finetuning import (
     Copies,
     OwnRows,
@@ -47,15 +50,7 @@ from duetlib.finetuning import (
     rows_of,
 )
 from duetlib.hypernetwork import HyperNetwork, TwoLayerGenerator, assemble, generate
-from duetlib.metrics import (
-    auc,
-    auc_shares,
-    count_flops,
-    hit_rate,
-    ndcg,
-    rank_of_target,
-    user_auc,
-)
+from duetlib.metrics import auc, auc_shares, count_flops, hit_rate, ndcg, rank_of_target, user_auc
 from duetlib.ppg import PPG, MeanNeck, Neck, ppg_loss, split_bias
 from duetlib.sessions import Negatives, Seen, candidates, labels_like, padded
 from duetlib.swa import (
@@ -79,7 +74,6 @@ from duetlib.training import (
     split_hash,
     train,
     trained,
-    write_safetensors,
 )
 from duetlib.umn import METHODS, OrdinaryLayers, build
 
@@ -379,17 +373,17 @@ def test_smaller_downloads() -> None:
     torch.manual_seed(0)
     shapes = [(8, 4), (4, 1)]
     X = torch.randn(9, 41)
-    assert_same_on_both(lambda X: smaller.divided(X, shapes), X)
-    assert_same_on_both(smaller.joined, smaller.divided(X, shapes))
-    message = smaller.rounded(X, shapes, 4)
-    assert_same_on_both(lambda X: smaller.rounded(X.detach(), shapes, 4), X)
-    assert_same_on_both(lambda message: smaller.unrounded(message, shapes), message)
+    assert_same_on_both(lambda X: compression.divided(X, shapes), X)
+    assert_same_on_both(compression.joined, compression.divided(X, shapes))
+    message = compression.rounded(X, shapes, 4)
+    assert_same_on_both(lambda X: compression.rounded(X.detach(), shapes, 4), X)
+    assert_same_on_both(lambda message: compression.unrounded(message, shapes), message)
     there = on(DEVICE, message).counts[0]
     assert torch.equal(
-        smaller.unpack_counts(smaller.pack_counts(there, 4), 41, 4), message.counts[0]
+        compression.unpack_counts(compression.pack_counts(there, 4), 41, 4), message.counts[0]
     )
     # An axis may point either way, and a number in the middle of two steps go to either.
-    axes, found = smaller.axes_of(X, 3), smaller.axes_of(X.to(DEVICE), 3)
+    axes, found = compression.axes_of(X, 3), compression.axes_of(X.to(DEVICE), 3)
     assert {part.device.type for part in found} == {DEVICE}
     torch.testing.assert_close(found.step.cpu(), axes.step, rtol=1e-4, atol=0)
     here, there = axes.coordinates(X), on(DEVICE, axes).coordinates(X.to(DEVICE))
@@ -400,35 +394,35 @@ def test_smaller_downloads() -> None:
 @pytest.mark.cuda
 def test_training_with_late_layers() -> None:
     ppg = PPG(8, [(8, 4), (4, 1)], latent=6, rank=3)
-    assert_same_on_both(lambda late, *x: late(*x), seldom.Late(ppg, oldest=0), *some_clicks())
+    assert_same_on_both(lambda late, *x: late(*x), refresh.Late(ppg, oldest=0), *some_clicks())
     clicks, mask = (x.to(DEVICE) for x in some_clicks())
-    late = on(DEVICE, seldom.Late(ppg, oldest=4))
+    late = on(DEVICE, refresh.Late(ppg, oldest=4))
     assert {part.device.type for layer in late(clicks, mask) for part in layer} == {DEVICE}
-    assert_same_on_both(seldom.without_last, mask, torch.arange(len(mask)))
+    assert_same_on_both(refresh.without_last, mask, torch.arange(len(mask)))
 
 
 @pytest.mark.cuda
 def test_asking_seldom() -> None:
     test = cut(small_data.interactions(6, clicks=(13, 20)), "last-10").test
     there = test.to(DEVICE)
-    history, ids = seldom.by_click(test, test.history), torch.randint(1, 141, (10, 6, 5))
-    assert torch.equal(seldom.by_click(there, there.history).cpu(), history)
+    history, ids = refresh.by_click(test, test.history), torch.randint(1, 141, (10, 6, 5))
+    assert torch.equal(refresh.by_click(there, there.history).cpu(), history)
     torch.manual_seed(0)
     model = build("sasrec", "duet_no_swa", SPLIT.n_items)
-    assert_same_on_both(seldom.embeddings, model, history)
-    scores, embedding = seldom.scores_of_ages(model, history, ids), torch.randn(10, 6, 4)
-    found = seldom.scores_of_ages(on(DEVICE, model), history.to(DEVICE), ids.to(DEVICE))
+    assert_same_on_both(refresh.embeddings, model, history)
+    scores, embedding = refresh.scores_of_ages(model, history, ids), torch.randn(10, 6, 4)
+    found = refresh.scores_of_ages(on(DEVICE, model), history.to(DEVICE), ids.to(DEVICE))
     torch.testing.assert_close(found.cpu(), scores, rtol=1e-4, atol=1e-4, equal_nan=True)
-    assert_same_on_both(lambda e: seldom.when_moved(e.detach(), 2.0), embedding)
-    asks = seldom.when_moved(embedding, 2.0)
-    assert_same_on_both(seldom.asked_at, asks)
-    for rule in (asks, seldom.every(3, 10, 6), seldom.at_random(0.3, 10, 6)):
-        right = seldom.held(scores, rule)
+    assert_same_on_both(lambda e: refresh.when_moved(e.detach(), 2.0), embedding)
+    asks = refresh.when_moved(embedding, 2.0)
+    assert_same_on_both(refresh.asked_at, asks)
+    for rule in (asks, refresh.every(3, 10, 6), refresh.at_random(0.3, 10, 6)):
+        right = refresh.held(scores, rule)
         for anywhere in (rule, rule.to(DEVICE)):  # a rule that reads nothing is made on the CPU
-            assert torch.equal(seldom.held(scores.to(DEVICE), anywhere).cpu(), right)
+            assert torch.equal(refresh.held(scores.to(DEVICE), anywhere).cpu(), right)
     path, user = embedding[0], torch.tensor([1, 1, 1, 2, 2, 2])
-    move = seldom.usual_move(path.to(DEVICE), user.to(DEVICE))
-    assert move == pytest.approx(seldom.usual_move(path, user), rel=1e-5)
+    move = refresh.usual_move(path.to(DEVICE), user.to(DEVICE))
+    assert move == pytest.approx(refresh.usual_move(path, user), rel=1e-5)
 
 
 # ---- what DUET is held against

@@ -12,15 +12,15 @@ import test_cuda
 import torch
 
 from data_prep import faces
-from duetlib.augmentation import shaken
-from duetlib.conv import conv_1x1, conv_grouped, conv_loop
-from duetlib.factored import apply, built, factors
-from duetlib.fused_swa import blended
+from duetlib.evidence.vision_experiments import SMALL, control, mean_layers
 from duetlib.hypernetwork import TwoLayerGenerator
 from duetlib.swa import StableWeightAdapter
-from duetlib.vision import METHODS, build
-from duetlib.vision_experiments import SMALL, control, mean_layers
-from duetlib.vision_training import VisionConfig, VisionTrainer, cut, evaluate, predict
+from duetlib.vision.augmentation import shaken
+from duetlib.vision.conv import conv_1x1, conv_grouped, conv_loop
+from duetlib.vision.factored import apply, built, factors
+from duetlib.vision.fused_swa import blended
+from duetlib.vision.network import METHODS, build
+from duetlib.vision.training import VisionConfig, VisionTrainer, cut, evaluate, predict
 
 pytestmark = pytest.mark.cuda
 exact_products = test_cuda.exact_products  # for this file too

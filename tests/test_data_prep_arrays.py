@@ -298,7 +298,7 @@ def test_a_million_rows_fit_in_memory(tmp_path):
     code = (
         "import sys, time; start = time.perf_counter()\n"
         "from data_prep import load_movielens\n"
-        "from duetlib.memory import peak_mb\n"
+        "from duetlib.peak_memory import peak_mb\n"
         "data = load_movielens('ml-1m', path=sys.argv[1], allow_unverified=True)\n"
         "print(len(data), time.perf_counter() - start, peak_mb() / 1024)"
     )

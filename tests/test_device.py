@@ -23,15 +23,15 @@ import numpy as np
 import pytest
 import small_cloud
 import torch
+from duetbook.faults import Forger
 
-from duetlib import device as module
-from duetlib import transport
-from duetlib.device import Device
 from duetlib.dynamic import Layer
-from duetlib.faults import Forger
-from duetlib.generator import encode
-from duetlib.payload import Layers
-from duetlib.transport import CutOff, Declined, NoConnection, TimedOut
+from duetlib.serving import device as module
+from duetlib.serving import transport
+from duetlib.serving.device import Device
+from duetlib.serving.folded import encode
+from duetlib.serving.payload import Layers
+from duetlib.serving.transport import CutOff, Declined, NoConnection, TimedOut
 
 CLICKS = [5, 9, 2]
 
@@ -487,7 +487,9 @@ def test_a_list_that_is_no_json_is_refused_at_start(tmp_path: Path, text: str) -
 def test_a_file_that_is_missing_is_named(tmp_path: Path, name: str) -> None:
     copied = changed(tmp_path)
     (copied / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"has no {name}: `python -m duetlib.export`"):
+    with pytest.raises(
+        FileNotFoundError, match=f"has no {name}: `python -m duetlib.serving.export`"
+    ):
         Device(copied, lambda request, limit: b"")
 
 

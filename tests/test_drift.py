@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from duetlib.drift import (
+from duetlib.beyond.drift import (
     bootstrap_interval,
     genre_windows,
     in_full_window,

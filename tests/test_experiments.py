@@ -24,8 +24,9 @@ import pytest
 import small_data
 import torch
 
-from duetlib import controls, experiments, metrics, training
-from duetlib.experiments import (
+from duetlib import controls, metrics, training
+from duetlib.evidence import experiments
+from duetlib.evidence.experiments import (
     RunConfig,
     append_record,
     claim,
@@ -43,8 +44,8 @@ from duetlib.experiments import (
     time_left,
     unpack,
 )
+from duetlib.evidence.records import whole_records
 from duetlib.finetuning import finetune_all, finetune_dynamic, own_layers, own_rows
-from duetlib.records import whole_records
 from duetlib.sessions import leave_last_out
 from duetlib.training import TrainConfig, evaluate, sampled_candidates, score, trained
 from duetlib.umn import METHODS, build
@@ -78,7 +79,7 @@ class Bar:
 
 
 def run_grid(folder: Path, kill_at: int) -> None:
-    """What `python -m duetlib.experiments` does, with the tiny grid on random data."""
+    """What `python -m duetlib.evidence.experiments` does, with the tiny grid on random data."""
     bar = Bar()
 
     def append_and_count(path: Path, record: dict[str, Any]) -> None:
@@ -101,7 +102,9 @@ def run_grid(folder: Path, kill_at: int) -> None:
 def start_grid() -> Callable[..., Any]:
     """A function that starts `run_grid` in a process of its own."""
     processes = multiprocessing.get_context("forkserver")  # PyTorch is imported once for them all
-    processes.set_forkserver_preload(["duetlib.experiments", "torch._dynamo"])  # Adam wants it
+    processes.set_forkserver_preload(
+        ["duetlib.evidence.experiments", "torch._dynamo"]
+    )  # Adam wants it
 
     def start(folder: Path, kill_at: int = 0) -> Any:
         folder.mkdir(exist_ok=True)
@@ -637,5 +640,5 @@ def test_the_code_of_fine_tuning_is_part_of_its_record(monkeypatch: pytest.Monke
 
 def test_records_are_read_where_files_cannot_be_locked() -> None:
     """As on Windows, which has no `fcntl`."""
-    code = "import sys; sys.modules['fcntl'] = None; import duetlib.tables, duetlib.vision_tables"
+    code = "import sys; sys.modules['fcntl'] = None; import duetlib.evidence.experiments"
     subprocess.run([sys.executable, "-c", code], check=True)

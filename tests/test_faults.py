@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_cloud
-
-from duetlib.device import Device, NoClicks, NoTime
-from duetlib.faults import (
+from duetbook.faults import (
     ATTACKS,
     FAULTS,
     Attack,
@@ -29,8 +27,10 @@ from duetlib.faults import (
     try_fault,
     try_loss,
 )
-from duetlib.payload import Refused
-from duetlib.transport import Declined, Http, TransportFailed
+
+from duetlib.serving.device import Device, NoClicks, NoTime
+from duetlib.serving.payload import Refused
+from duetlib.serving.transport import Declined, Http, TransportFailed
 
 FUZZED = 2_000
 
@@ -79,7 +79,7 @@ def test_a_device_that_skips_a_check_is_found_out(
     forger: Forger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table can fail: a device that believes any signature uses a wrongly signed message."""
-    monkeypatch.setattr("duetlib.payload._verified", lambda message, key: message[72:])
+    monkeypatch.setattr("duetlib.serving.payload._verified", lambda message, key: message[72:])
     fault = next(fault for fault in FAULTS if fault.name == "wrongly signed")
     row = try_fault(fault, small_cloud.folder(), forger)
     assert (row["sources"], row["unverified"], row["counted"]) == (["fresh"] * 3, 1, 0)
@@ -134,8 +134,16 @@ def free_port() -> int:
 
 
 def start_cloud(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """`python -m duetlib.cloud`, from its first answer on."""
-    command = [sys.executable, "-m", "duetlib.cloud", "--folder", str(folder), "--port", str(port)]
+    """`python -m duetlib.serving.cloud`, from its first answer on."""
+    command = [
+        sys.executable,
+        "-m",
+        "duetlib.serving.cloud",
+        "--folder",
+        str(folder),
+        "--port",
+        str(port),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:

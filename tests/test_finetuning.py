@@ -17,7 +17,7 @@ from data_prep import from_clicks
 from duetlib import finetuning
 from duetlib.backbones import BACKBONES
 from duetlib.dynamic import Layer
-from duetlib.experiments import cut
+from duetlib.evidence.experiments import cut
 from duetlib.finetuning import (
     Copies,
     OwnRows,

@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 INFO = "duetlib-0.dist-info"
 WHEEL = {
     "duetlib/__init__.py": "",
-    "duetlib/notebook.py": "def start(seed):\n    print('started')\n",
+    "book/duetbook/notebook.py": "def start(seed):\n    print('started')\n",
     f"{INFO}/METADATA": "Metadata-Version: 2.1\nName: duetlib\nVersion: 0\n",
     f"{INFO}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     f"{INFO}/RECORD": "",

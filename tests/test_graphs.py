@@ -13,7 +13,7 @@ import test_cuda
 import torch
 from torch import Tensor
 
-from duetlib.graphs import WARM, CapturedStep
+from duetlib.cuda_graphs import WARM, CapturedStep
 from duetlib.training import Trainer
 from duetlib.umn import build
 

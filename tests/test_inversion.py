@@ -6,9 +6,9 @@ import pytest
 import small_data
 import torch
 
-from duetlib import inversion
-from duetlib.generator import encode
-from duetlib.inversion import Pairs
+from duetlib.beyond import inversion
+from duetlib.beyond.inversion import Pairs
+from duetlib.serving.folded import encode
 from duetlib.umn import build
 
 V = 20

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from duetlib import latency, paper
+from duetlib import latency
+from duetlib.evidence import paper
 from duetlib.latency import Link
 from duetlib.metrics import count_parameters, payload_bytes
 from duetlib.umn import build

@@ -99,7 +99,7 @@ def test_an_impossible_profile_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_the_profiles_are_table_3s_bandwidths_and_three_round_trips() -> None:
-    from duetlib.paper import BANDWIDTHS
+    from duetlib.evidence.paper import BANDWIDTHS
 
     table = {(p.rate / 1e6, p.rtt * 1e3) for p in PROFILES.values() if p.rate < math.inf}
     assert table >= set(itertools.product(BANDWIDTHS, (10, 50, 100)))

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from duetlib import paper
+from duetlib.evidence import paper
 
 MOVIELENS, BACKBONES = ("ml-1m", "ml-100k"), ("din", "sasrec", "gru4rec")
 MOBILENETS = ("mobilenet_v3_large", "mobilenet_v3_small")

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-
-from duetlib.verdicts import VERDICTS, WORDS, counts
+from duetbook.verdicts import VERDICTS, WORDS, counts
 
 ROOT = Path(__file__).resolve().parent.parent
 MAP = ROOT / "book" / "paper_map.md"

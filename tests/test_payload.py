@@ -13,8 +13,8 @@ import small_cloud
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors.numpy import save
 
-from duetlib import payload
-from duetlib.payload import Contract, Refused, pack, seal, split_layers, unpack
+from duetlib.serving import payload
+from duetlib.serving.payload import Contract, Refused, pack, seal, split_layers, unpack
 
 CONTRACT = Contract("sasrec-duet", "ab" * 32, ((32, 32), (32, 32)), largest=100.0)
 KEY = Ed25519PrivateKey.generate()

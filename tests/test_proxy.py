@@ -22,9 +22,9 @@ import pytest
 import small_cloud
 from conftest import missing
 
-from duetlib.cloud import PROXY, Settings
-from duetlib.device import Device
-from duetlib.transport import Http
+from duetlib.serving.cloud import PROXY, Settings
+from duetlib.serving.device import Device
+from duetlib.serving.transport import Http
 
 FILES = 1024  # that a process may open, as on many systems
 ATTACKER = "127.0.0.2"  # another address than the devices', on this machine too
@@ -75,7 +75,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     logs = [folder / f"{n}.log" for n in (1, 2)]
     started = []
     for port, log in zip(ports, logs, strict=False):
-        command = [sys.executable, "-m", "duetlib.cloud", "--port", str(port)]
+        command = [sys.executable, "-m", "duetlib.serving.cloud", "--port", str(port)]
         command += ["--folder", str(small_cloud.folder())]
         started.append(
             subprocess.Popen(command, stderr=log.open("w"), preexec_fn=few_files)  # noqa: PLW1509
@@ -174,7 +174,7 @@ def test_without_the_proxy_one_attack_locks_all_out(served: Served) -> None:
 
 
 def test_ctrl_c_ends_the_cloud_without_a_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "duetlib.cloud", "--port", "0"]
+    command = [sys.executable, "-m", "duetlib.serving.cloud", "--port", "0"]
     command += ["--folder", str(small_cloud.folder())]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -209,14 +209,14 @@ def test_what_the_cloud_is_told_is_checked_before_it_serves(capfd: pytest.Captur
     ):
         given = ["--folder", str(small_cloud.folder()), *more]
         done = subprocess.run(
-            [sys.executable, "-m", "duetlib.cloud", *given], capture_output=True, text=True
+            [sys.executable, "-m", "duetlib.serving.cloud", *given], capture_output=True, text=True
         )
         assert done.returncode and told in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"key": "00", "token": "secret-one"}'])
 def test_a_damaged_secret_is_named_and_not_shown(tmp_path: Path, text: str) -> None:
-    from duetlib.cloud import create_app
+    from duetlib.serving.cloud import create_app
 
     folder = shutil.copytree(small_cloud.folder(), tmp_path / "served")
     (folder / "cloud" / "secret.json").write_text(text)

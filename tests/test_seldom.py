@@ -7,10 +7,10 @@ import small_data
 import torch
 from torch import Tensor, nn
 
-from duetlib import seldom
+from duetlib.beyond import refresh
+from duetlib.beyond.refresh import Late, by_click, held, scores_of_ages
 from duetlib.dynamic import Layer
 from duetlib.ppg import PPG
-from duetlib.seldom import Late, by_click, held, scores_of_ages
 from duetlib.sessions import Sessions, leave_last_out
 from duetlib.umn import UniversalMetaNetwork, build
 
@@ -171,19 +171,19 @@ def test_late_layers_are_scored_as_their_source_makes_them() -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 20])
 def test_every_nth_click_is_a_loop(n: int) -> None:
     right = [[t == 0 or t % n == 0] * U for t in range(10)]
-    assert seldom.every(n, 10, U).tolist() == right
+    assert refresh.every(n, 10, U).tolist() == right
 
 
 def test_at_random_is_the_first_click_and_a_share_of_the_others() -> None:
-    asks = seldom.at_random(0.3, 6, 4000)
+    asks = refresh.at_random(0.3, 6, 4000)
     assert asks.shape == (6, 4000) and asks[0].all()
     assert asks[1:].float().mean(1).tolist() == pytest.approx([0.3] * 5, abs=0.03)
     assert asks[1:].any(0).float().mean().item() == pytest.approx(1 - 0.7**5, abs=0.03)
     before = torch.get_rng_state()
-    assert torch.equal(seldom.at_random(0.3, 6, 4000), asks)
-    assert not torch.equal(seldom.at_random(0.3, 6, 4000, seed=1), asks)
+    assert torch.equal(refresh.at_random(0.3, 6, 4000), asks)
+    assert not torch.equal(refresh.at_random(0.3, 6, 4000, seed=1), asks)
     assert torch.equal(torch.get_rng_state(), before)
-    assert seldom.at_random(0, 6, U).sum() == U and seldom.at_random(1, 6, U).all()
+    assert refresh.at_random(0, 6, U).sum() == U and refresh.at_random(1, 6, U).all()
 
 
 def walks() -> Tensor:
@@ -202,33 +202,40 @@ def test_when_moved_is_a_loop_over_users(far: float) -> None:
             asks.append(((here - last) ** 2).sum().sqrt().item() > far)
             last = here if asks[-1] else last
         rows.append(asks)
-    found = seldom.when_moved(embedding, far)
+    found = refresh.when_moved(embedding, far)
     assert found.T.tolist() == rows
     assert (found.sum() == 5) == (far == 1e9) and not found.all()  # who stands still does not ask
 
 
 def test_a_distance_that_is_just_covered_is_not_far() -> None:
     line = torch.tensor([0.0, 2, 3, 5, 4, 1]).view(-1, 1, 1)  # 0, 3, and 1, which is 2 from 3
-    assert seldom.when_moved(line, 2).flatten().tolist() == [True, False, True, False, False, False]
+    assert refresh.when_moved(line, 2).flatten().tolist() == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_the_layers_a_device_holds_by_hand() -> None:
     asks = torch.tensor([[1, 0, 0, 1, 0], [1, 1, 0, 0, 0]]).bool().T
-    assert seldom.asked_at(asks).T.tolist() == [[0, 0, 0, 3, 3], [0, 1, 1, 1, 1]]
+    assert refresh.asked_at(asks).T.tolist() == [[0, 0, 0, 3, 3], [0, 1, 1, 1, 1]]
     asks[0, 1] = False
     with pytest.raises(ValueError, match="at the first click every device must ask"):
-        seldom.asked_at(asks)
+        refresh.asked_at(asks)
 
 
 def test_held_is_a_loop() -> None:
     scores = torch.randn(12, 12, 5, C, generator=torch.Generator().manual_seed(0))
-    asks = seldom.at_random(0.3, 12, 5)
+    asks = refresh.at_random(0.3, 12, 5)
     found = held(scores, asks)
     for u in range(5):
         for t in range(12):
             of = max(s for s in range(t + 1) if asks[s, u])
             assert found[t, u].tolist() == scores[t, of, u].tolist()
-    fresh = held(scores, seldom.every(1, 12, 5))
+    fresh = held(scores, refresh.every(1, 12, 5))
     assert torch.equal(fresh, scores.diagonal().permute(2, 0, 1))
 
 
@@ -237,7 +244,7 @@ def test_held_is_a_loop() -> None:
 
 def test_embeddings_are_the_neck_s_last_states() -> None:
     model, (history, _) = model_of(), questions()
-    found, gru = seldom.embeddings(model, history), model.get_submodule("source.neck.gru")
+    found, gru = refresh.embeddings(model, history), model.get_submodule("source.neck.gru")
     assert found.shape == (T, U, 32) and not found.requires_grad
     for t in range(T):
         for u in range(U):
@@ -248,7 +255,7 @@ def test_embeddings_are_the_neck_s_last_states() -> None:
 def test_the_usual_move_by_hand() -> None:
     """Of 5, 1 and 2; the way from one user to the next does not count."""
     embedding = torch.tensor([[0.0, 0], [3, 4], [3, 5], [90, 9], [90, 11], [0, 0]])
-    assert seldom.usual_move(embedding, torch.tensor([1, 1, 1, 2, 2, 7])) == 2
+    assert refresh.usual_move(embedding, torch.tensor([1, 1, 1, 2, 2, 7])) == 2
 
 
 # ---- any device
@@ -259,11 +266,11 @@ def test_no_tensor_is_made_on_another_device(neck: str) -> None:
     """On `meta`, work on tensors of two devices fails: what would fail on a GPU fails here."""
     model, (history, candidates) = model_of(neck=neck).to("meta"), questions()
     history, candidates = history.to("meta"), candidates.to("meta")
-    embedding = seldom.embeddings(model, history)
+    embedding = refresh.embeddings(model, history)
     model.source = Late(model.source, oldest=3)
     trained = model.train()(history[0], candidates[0])
     scores = scores_of_ages(model, history, candidates)
-    asks = seldom.when_moved(embedding, 1.0)
+    asks = refresh.when_moved(embedding, 1.0)
     for found, shape in (
         *((trained, (U, C)), (scores, (T, T, U, C))),
         *((embedding, (T, U, 32)), (asks, (T, U))),

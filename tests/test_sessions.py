@@ -19,14 +19,7 @@ from torch import Tensor
 
 from data_prep import Interactions
 from duetlib import sessions
-from duetlib.sessions import (
-    Negatives,
-    Sessions,
-    candidates,
-    labels_like,
-    leave_last_out,
-    padded,
-)
+from duetlib.sessions import Negatives, Sessions, candidates, labels_like, leave_last_out, padded
 
 Rows = list[tuple[int, list[int], int]]
 

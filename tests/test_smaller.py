@@ -7,11 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from duetlib.dynamic import Layer
-from duetlib.generator import Generator
-from duetlib.payload import split_layers
-from duetlib.ppg import PPG
-from duetlib.smaller import (
+from duetlib.beyond.compression import (
     Axes,
     axes_of,
     divided,
@@ -23,6 +19,10 @@ from duetlib.smaller import (
     unpack_counts,
     unrounded,
 )
+from duetlib.dynamic import Layer
+from duetlib.ppg import PPG
+from duetlib.serving.folded import Generator
+from duetlib.serving.payload import split_layers
 from duetlib.umn import build
 
 SHAPES = ((5, 3), (3, 4))  # all numbers different, so that a swapped axis shows

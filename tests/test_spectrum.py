@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from duetlib.beyond.spectrum import spectrum
 from duetlib.ppg import PPG
-from duetlib.spectrum import spectrum
 
 
 def points(rows: int, columns: int) -> torch.Tensor:

@@ -13,16 +13,16 @@ import pytest
 import schemathesis
 import small_cloud
 import torch
+from duetbook.faults import Forger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 from schemathesis.generation import GenerationMode
 from test_faults import fuzz
 
-from duetlib.cloud import create_app
-from duetlib.device import Device
 from duetlib.dynamic import Layer
-from duetlib.faults import Forger
+from duetlib.serving.cloud import create_app
+from duetlib.serving.device import Device
 
 pytestmark = pytest.mark.stress
 SOAK_SECONDS = float(os.environ.get("DUET_SOAK_SECONDS", "600"))

@@ -13,8 +13,8 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from duetlib import experiments, tables
-from duetlib.experiments import RunConfig, grid
+from duetlib.evidence import experiments, tables
+from duetlib.evidence.experiments import RunConfig, grid
 from duetlib.training import evaluation
 
 

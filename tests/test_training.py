@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from duetlib import training
+from duetlib.cache import read_safetensors, write_safetensors
 from duetlib.dynamic import Layer
 from duetlib.ppg import ppg_loss
 from duetlib.sessions import Negatives, Sessions, Split, leave_last_out
@@ -33,13 +34,11 @@ from duetlib.training import (
     evaluate,
     evaluation,
     full_ranks,
-    read_safetensors,
     sampled_candidates,
     score,
     split_hash,
     train,
     trained,
-    write_safetensors,
 )
 from duetlib.umn import OrdinaryLayers, UniversalMetaNetwork, build
 

@@ -11,26 +11,28 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from duetlib import fused_swa, vision, vision_costs
 from duetlib.dynamic import Layer
-from duetlib.factored import Factored, apply, built, factors
+from duetlib.evidence.paper import TABLE_2_COSTS, TABLE_3, amount
 from duetlib.hypernetwork import TwoLayerGenerator
 from duetlib.metrics import count_flops
-from duetlib.mobilenet import HEAD, mobilenet_v3, torchvision_models
-from duetlib.paper import TABLE_2_COSTS, TABLE_3, amount
 from duetlib.swa import StableWeightAdapter, Temperature, fold_adapters
-from duetlib.vision import (
+from duetlib.vision.factored import Factored, apply, built, factors
+from duetlib.vision.mobilenet import HEAD, mobilenet_v3, torchvision_models
+from duetlib.vision.network import (
     LATENT,
     METHODS,
     RANK,
     FramePPG,
     VisionNetwork,
     build,
+    costs,
+    fused_swa,
     n_dense,
     n_generated,
     n_two_layer,
     normalised,
 )
+from duetlib.vision.network import network as vision
 
 SMALL, LARGE = "mobilenet_v3_small", "mobilenet_v3_large"
 SHAPES = {
@@ -270,7 +272,7 @@ def test_the_second_input_costs_as_much_as_a_ppg() -> None:
 class Bottleneck(nn.Module):
     """The older implementation's block, put together from modules."""
 
-    def __init__(self, channels: int, block: vision_costs.Block):
+    def __init__(self, channels: int, block: costs.Block):
         super().__init__()
         kernel, wide, out, squeeze, stride = block
         layers = [nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU()]
@@ -298,16 +300,16 @@ class Bottleneck(nn.Module):
 def test_table_2_counts_an_older_model(name: str) -> None:
     """Its formula against its modules, and both against the printed columns."""
     blocks, channels = [], 16
-    for block in vision_costs.BLOCKS[name]:
+    for block in costs.BLOCKS[name]:
         blocks.append(Bottleneck(channels, block))
         channels = block.out
     (n_in, last), *_ = SHAPES[name]
-    assert (n_in, last) == (channels, vision_costs.LAST[name])
+    assert (n_in, last) == (channels, costs.LAST[name])
     layers = [nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish(), *blocks]
     layers += [nn.Conv2d(n_in, last, 1, bias=False), nn.BatchNorm2d(last), nn.Hardswish()]
     layers += [nn.AvgPool2d(7), nn.Flatten(), nn.Linear(last, HEAD), nn.BatchNorm1d(HEAD)]
     model = nn.Sequential(*layers, nn.Hardswish(), nn.Linear(HEAD, 8)).to("meta").eval()
-    params, products = vision_costs.older(name)
+    params, products = costs.older(name)
     assert params == sum(p.numel() for p in model.parameters())
     assert 2 * products == count_flops(model, torch.zeros(1, 3, 224, 224, device="meta"))
     printed = amount(TABLE_2_COSTS[name].params)
@@ -318,13 +320,13 @@ def test_table_2_counts_an_older_model(name: str) -> None:
 
 def test_eight_classes_and_not_seven() -> None:
     """Large's printed 2.69M tells the two apart, which Table 3's bytes do not."""
-    assert round(vision_costs.older(LARGE, 8).params / 1e6, 2) == 2.69
-    assert round(vision_costs.older(LARGE, 7).params / 1e6, 2) == 2.68
+    assert round(costs.older(LARGE, 8).params / 1e6, 2) == 2.69
+    assert round(costs.older(LARGE, 7).params / 1e6, 2) == 2.68
 
 
 def test_torchvisions_model_is_not_what_table_2_counts() -> None:
     """Large's static part alone comes out as printed in units of 2^20; Small's does not."""
-    large, small = vision_costs.ours(LARGE), vision_costs.ours(SMALL)
+    large, small = costs.ours(LARGE), costs.ours(SMALL)
     assert round(large["static"] / 2**20, 2) == amount(TABLE_2_COSTS[LARGE].params).value
     for numbers in (small["static"], small["whole"]):
         for unit in (1e6, 2**20):

@@ -13,12 +13,16 @@ import pytest
 import small_videos
 import torch
 
-from duetlib import experiments, vision_experiments
-from duetlib.experiments import append_record, done_keys, hash_of, load_records, n_generators
-from duetlib.factored import built
-from duetlib.records import results_dir, whole_records
-from duetlib.vision import METHODS, VisionNetwork, build
-from duetlib.vision_experiments import (
+from duetlib.evidence import experiments, vision_experiments
+from duetlib.evidence.experiments import (
+    append_record,
+    done_keys,
+    hash_of,
+    load_records,
+    n_generators,
+)
+from duetlib.evidence.records import results_dir, whole_records
+from duetlib.evidence.vision_experiments import (
     LARGE,
     SHIFTS,
     SMALL,
@@ -30,7 +34,9 @@ from duetlib.vision_experiments import (
     of_another_person,
     of_the_same_person,
 )
-from duetlib.vision_training import VideoSplit, VisionConfig, cut, evaluate, predict, trained
+from duetlib.vision.factored import built
+from duetlib.vision.network import METHODS, VisionNetwork, build
+from duetlib.vision.training import VideoSplit, VisionConfig, cut, evaluate, predict, trained
 
 TINY = VisionConfig(epochs=1, videos=10)
 LITTLE = (("n_generators", 2), ("rank", 2), ("latent", 4))  # of the PPG
@@ -288,7 +294,9 @@ def test_a_base_that_is_no_better_than_the_majority_is_not_a_base() -> None:
     path = results_dir() / "faces.jsonl"
     bases = [record for record in whole_records(path) if record["method"] == "base"]
     if not bases:
-        pytest.skip("no records of faces yet: python -m duetlib.experiments --dataset faces")
+        pytest.skip(
+            "no records of faces yet: python -m duetlib.evidence.experiments --dataset faces"
+        )
     for record in bases:
         metrics = record["metrics"]  # always naming the commonest class: 1/8, for eight classes
         assert metrics["balanced_accuracy"] > 2 / 8, (record["backbone"], record["seed"])

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from duetlib import vision_tables as tables
-from duetlib.paper import TABLE_4
+from duetlib.evidence import vision_tables as tables
+from duetlib.evidence.paper import TABLE_4
 
 SMALL, LARGE = "mobilenet_v3_small", "mobilenet_v3_large"
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_prep.videos import CLASSES
-from duetlib import vision_training
-from duetlib.augmentation import shaken
-from duetlib.vision import build
-from duetlib.vision_training import (
+from duetlib.vision.augmentation import shaken
+from duetlib.vision.network import build
+from duetlib.vision.network import training as vision_training
+from duetlib.vision.training import (
     Clips,
     VideoSplit,
     VisionConfig,
@@ -155,7 +155,7 @@ def test_all_frames_of_a_video_are_shaken_alike() -> None:
 def test_a_look_without_change_is_the_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """And in a mirror in half of the cases; nothing else happens to it."""
     for name in ("SHIFT", "ROLL", "ZOOM", "LIGHT"):
-        monkeypatch.setattr(f"duetlib.augmentation.{name}", 0.0)
+        monkeypatch.setattr(f"duetlib.vision.augmentation.{name}", 0.0)
     torch.manual_seed(0)
     frames = torch.randint(0, 256, (200, 1, 1, 8, 8), dtype=torch.uint8)
     looks, mirrored = shaken(frames), 0

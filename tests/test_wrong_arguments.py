@@ -18,43 +18,30 @@ import pandas as pd
 import pytest
 import small_data
 import torch
+from duetbook import notebook
 
 from data_prep import __main__ as data_prep_command
 from data_prep import faces, videos
 from data_prep.ckplus import load_ckplus
-from duetlib import (
-    controls,
-    drift,
-    experiments,
-    finetuning,
-    inversion,
-    latency,
-    metrics,
-    notebook,
-    paper,
-    seldom,
-    smaller,
-    tables,
-    training,
-    vision,
-    vision_experiments,
-    vision_tables,
-    vision_training,
-)
+from duetlib import controls, finetuning, latency, metrics, training
 from duetlib.backbones import DIN, GRU4Rec, SASRec
-from duetlib.conv import conv_1x1
+from duetlib.beyond import compression, drift, inversion, refresh
+from duetlib.beyond.refresh import Late
+from duetlib.beyond.spectrum import spectrum
 from duetlib.dynamic import Layer, apply_layers
+from duetlib.evidence import experiments, paper, tables, vision_experiments, vision_tables
 from duetlib.hypernetwork import HyperNetwork, TwoLayerGenerator
-from duetlib.mobilenet import mobilenet_v3
 from duetlib.ppg import PPG, ppg_loss
-from duetlib.seldom import Late
 from duetlib.sessions import Sessions, Split
-from duetlib.spectrum import spectrum
 from duetlib.swa import StableWeightAdapter, adapter_weights
 from duetlib.training import TrainConfig, Trainer
 from duetlib.umn import UniversalMetaNetwork, build
-from duetlib.vision_costs import older
-from duetlib.vision_training import Clips, VideoSplit, VisionConfig, VisionTrainer
+from duetlib.vision.conv import conv_1x1
+from duetlib.vision.costs import older
+from duetlib.vision.mobilenet import mobilenet_v3
+from duetlib.vision.network import network as vision
+from duetlib.vision.network import training as vision_training
+from duetlib.vision.training import Clips, VideoSplit, VisionConfig, VisionTrainer
 
 NAN = float("nan")
 SPLIT = small_data.split()
@@ -255,15 +242,15 @@ MEASURES: list[tuple[Call, str]] = [
     (lambda: drift.bootstrap_interval(np.ones(3), level=95), "level is 95: .*above 0 to 1"),
     (lambda: drift.bootstrap_interval(np.ones(3), n_resamples=0), "n_resamples is 0"),
     (lambda: drift.bootstrap_interval(np.ones((3, 2))), r"values are of shape \(3, 2\)"),
-    (lambda: seldom.every(0, 3, 2), "n is 0"),
-    (lambda: seldom.at_random(20, 3, 2), "share is 20: .*0 to 1"),
-    (lambda: seldom.at_random(0.5, 0, 2), "n_clicks is 0"),
-    (lambda: seldom.when_moved(torch.ones(2, 2, 2), -1), "far is -1"),
-    (lambda: seldom.by_click(SPLIT.test, torch.ones(60, 2)), "X has 60 rows.* 30 sessions"),
-    (lambda: smaller.rounded_bytes(SHAPES, 16), "bits is 16: .*2 to 8"),
-    (lambda: smaller.pack_counts(torch.zeros(4), 1), "bits is 1"),
-    (lambda: smaller.unpack_counts(b"", 0, 0), "bits is 0"),
-    (lambda: smaller.axes_of(torch.randn(4, 3), 2).first(3), "k is 3: .*1 to 2"),
+    (lambda: refresh.every(0, 3, 2), "n is 0"),
+    (lambda: refresh.at_random(20, 3, 2), "share is 20: .*0 to 1"),
+    (lambda: refresh.at_random(0.5, 0, 2), "n_clicks is 0"),
+    (lambda: refresh.when_moved(torch.ones(2, 2, 2), -1), "far is -1"),
+    (lambda: refresh.by_click(SPLIT.test, torch.ones(60, 2)), "X has 60 rows.* 30 sessions"),
+    (lambda: compression.rounded_bytes(SHAPES, 16), "bits is 16: .*2 to 8"),
+    (lambda: compression.pack_counts(torch.zeros(4), 1), "bits is 1"),
+    (lambda: compression.unpack_counts(b"", 0, 0), "bits is 0"),
+    (lambda: compression.axes_of(torch.randn(4, 3), 2).first(3), "k is 3: .*1 to 2"),
     (lambda: spectrum(torch.randn(4, 3)).holding(99), "held is 99: .*0 to 1"),
     (lambda: spectrum(torch.randn(4, 3)).keep(torch.ones(1, 3), -1), "k is -1"),
     (lambda: inversion.pairs(DUET, SPLIT.test, 0), "clicks is 0"),

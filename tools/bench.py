@@ -30,19 +30,12 @@ from data_prep.arguments import of_type, refuse
 from data_prep.command import run_command
 from data_prep.sources import write_aside
 from duetlib.backbones import click_mask
-from duetlib.dynamic import (
-    Layer,
-    Linear,
-    apply_layers,
-    linear_batched,
-    linear_grouped,
-    linear_loop,
-)
-from duetlib.experiments import provenance, results_dir
-from duetlib.memory import peak_mb
+from duetlib.dynamic import Layer, Linear, apply_layers, linear_batched, linear_grouped, linear_loop
+from duetlib.evidence.experiments import provenance, results_dir
+from duetlib.peak_memory import peak_mb
 from duetlib.ppg import PPG, split_bias
 from duetlib.sessions import Seen, Sessions, Split, labels_like
-from duetlib.training import TrainConfig, Trainer
+from duetlib.training import TrainConfig, Trainer, code_hash
 from duetlib.umn import UniversalMetaNetwork, build
 
 Work = Callable[[], object]
@@ -400,7 +393,7 @@ def main(
         keep(shares(backbone, rounds))
     for axis, of_axis in larger.items():
         keep(growth(axis, of_axis))
-    where = {"machine": machine(), **provenance("cpu")}
+    where = {"machine": machine(), **provenance("cpu", code_hash())}
     write_records(path, [{**row, **where} for row in rows])
     print_tables(rows)
     loads = [row["load"] for row in rows]

@@ -39,13 +39,14 @@ from load import Load, arrive, load
 
 from data_prep.arguments import number, of_type
 from data_prep.command import run_command
-from duetlib import cloud as module
-from duetlib.device import Device
-from duetlib.experiments import provenance, results_dir
-from duetlib.export import export
+from duetlib.evidence.experiments import provenance, results_dir
+from duetlib.evidence.records import whole_records
 from duetlib.latency import queue_ms
-from duetlib.payload import pack, split_layers
-from duetlib.records import whole_records
+from duetlib.serving import cloud as module
+from duetlib.serving.device import Device
+from duetlib.serving.export import export
+from duetlib.serving.payload import pack, split_layers
+from duetlib.training import code_hash
 from duetlib.umn import UniversalMetaNetwork, build
 
 Upload = Literal["embedding", "clicks"]
@@ -88,7 +89,7 @@ class Counted(module.Cloud):
 
 
 def serve(arguments: Sequence[str]) -> None:
-    """What runs in the service's process: `python -m duetlib.cloud`, counted.
+    """What runs in the service's process: `python -m duetlib.serving.cloud`, counted.
 
     Args:
         arguments: `PLAIN`, `FAST` or `HOLLOW`, then options of the cloud.
@@ -337,8 +338,8 @@ def on_device(folder: str, url: str, token: str) -> None:
     import psutil
 
     bare = psutil.Process().memory_info().rss
-    from duetlib.device import Device
-    from duetlib.transport import Http
+    from duetlib.serving.device import Device
+    from duetlib.serving.transport import Http
 
     device = Device(Path(folder) / "device", Http(url, token, timeout=10.0))
     clicks, candidates = list(range(1, device.length + 1)), list(range(101, 201))
@@ -448,7 +449,7 @@ def soak(folder: Path, seconds: float, slices: int = 10) -> Iterator[Row]:
     Args:
         seconds: of all slices together.
     """
-    with served(folder, ["-m", "duetlib.cloud"]) as service:
+    with served(folder, ["-m", "duetlib.serving.cloud"]) as service:
         bodies = requests(folder, "embedding")
         ask = partial(load, service.url, service.token, bodies, 16)
         peak = ask(min(20.0, seconds)).rate
@@ -530,7 +531,7 @@ def main(
     started = time.perf_counter()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    where = {"machine": bench.machine(), **provenance("cpu"), **versions()}
+    where = {"machine": bench.machine(), **provenance("cpu", code_hash()), **versions()}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

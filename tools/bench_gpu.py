@@ -35,8 +35,8 @@ from bench import (
 from bench_vision import convolutions
 
 from data_prep.command import run_command
-from duetlib.experiments import provenance
-from duetlib.graphs import WARM, CapturedStep
+from duetlib.cuda_graphs import WARM, CapturedStep
+from duetlib.evidence.experiments import provenance
 from duetlib.umn import build
 
 SESSIONS = (102, 512, 2048)  # with 5 candidates each: Table 5's batch, and larger ones

@@ -36,14 +36,14 @@ from bench import (
 from data_prep.command import run_command
 from data_prep.faces import load_faces
 from data_prep.videos import COUNTS
-from duetlib.conv import conv_1x1, conv_grouped, conv_loop
-from duetlib.experiments import provenance
-from duetlib.factored import apply, factors
+from duetlib.evidence.experiments import provenance
+from duetlib.evidence.vision_experiments import LARGE, SMALL
 from duetlib.hypernetwork import TwoLayerGenerator
-from duetlib.memory import keep_freed_memory, peak_mb
-from duetlib.vision import LATENT, RANK, OrdinaryWeights, build, n_two_layer
-from duetlib.vision_experiments import LARGE, SMALL
-from duetlib.vision_training import Clips, VideoSplit, VisionConfig, VisionTrainer
+from duetlib.peak_memory import keep_freed_memory, peak_mb
+from duetlib.vision.conv import conv_1x1, conv_grouped, conv_loop
+from duetlib.vision.factored import apply, factors
+from duetlib.vision.network import LATENT, RANK, OrdinaryWeights, build, n_two_layer
+from duetlib.vision.training import Clips, VideoSplit, VisionConfig, VisionTrainer
 
 VIDEOS, FRAMES = 16, 6  # B and T
 TRAINED: dict[str, tuple[str, dict[str, Any]]] = {  # method, and settings of the PPG

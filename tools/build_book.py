@@ -236,11 +236,11 @@ def in_order(path: Path) -> list[str | int]:
 
 
 def modules(root: Path) -> dict[str, str]:
-    """The public modules of the two packages, each with the first line of its docstring."""
+    """The public modules of the three packages, each with the first line of its docstring."""
     found = {}
-    for package in ("duetlib", "data_prep"):
-        for path in sorted((root / package).rglob("*.py"), key=in_order):
-            inside = path.relative_to(root).with_suffix("").parts
+    for package in (root / "duetlib", root / "data_prep", root / "book/duetbook"):
+        for path in sorted(package.rglob("*.py"), key=in_order):
+            inside = path.relative_to(package.parent).with_suffix("").parts
             parts = inside[:-1] if inside[-1] == "__init__" else inside
             if len(parts) == 1 or any(part.startswith("_") for part in parts):
                 continue

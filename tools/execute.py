@@ -34,7 +34,7 @@ METADATA = {
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
 }
 _CACHE_WARNING = re.compile(r"^.*: CacheWarning: .*\n(?:  .*\n?)?", re.MULTILINE)
-_PEAK = "from duetlib.memory import peak_mb as _peak; print(_peak())"
+_PEAK = "from duetlib.peak_memory import peak_mb as _peak; print(_peak())"
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -75,8 +75,9 @@ def tree_digest(paths: Iterable[Path], root: Path) -> str:
 
 
 def library_digest(root: Path) -> str:
-    """What every chapter depends on in the tree: the two packages and the records."""
-    patterns = ("duetlib/**/*.py", "data_prep/**/*.py", "results/**/*.jsonl")
+    """What every chapter depends on in the tree: the three packages and the records."""
+    packages = ("duetlib", "data_prep", "book/duetbook")
+    patterns = (*(f"{package}/**/*.py" for package in packages), "results/**/*.jsonl")
     return tree_digest((f for pattern in patterns for f in root.glob(pattern)), root)
 
 

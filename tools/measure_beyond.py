@@ -18,12 +18,13 @@ from bench import machine, records_at
 from torch import Tensor
 
 from data_prep.command import run_command
-from duetlib import metrics, seldom, smaller
+from duetlib import metrics
+from duetlib.beyond import compression, refresh
+from duetlib.beyond.refresh import by_click, held
 from duetlib.dynamic import Layer
-from duetlib.experiments import RunConfig, cut, grid, load_data, pack, provenance
-from duetlib.generator import encode
-from duetlib.records import append_record, whole_records
-from duetlib.seldom import by_click, held
+from duetlib.evidence.experiments import RunConfig, cut, grid, load_data, pack, provenance
+from duetlib.evidence.records import append_record, whole_records
+from duetlib.serving.folded import encode
 from duetlib.sessions import Split
 from duetlib.training import progress, sampled_candidates, score, train, trained
 from duetlib.umn import UniversalMetaNetwork, build
@@ -34,7 +35,7 @@ CLICKS, OLDEST = 10, 9
 LAST = 5  # clicks at which ages are compared, so that each has layers of 0 to 5 clicks ago
 EACH = (1, 2, 3, 5, 10)
 SHARES = (0.1, 0.3, 0.5, 0.7)
-MOVES = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # in usual moves, see `seldom.usual_move`
+MOVES = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # in usual moves, see `refresh.usual_move`
 SAMPLE = 4000  # training histories, for axes and usual moves
 PROTOCOLS = {
     "bytes": "5-core, last click tested, the one before it chooses the epoch (chapter 7's ours)",
@@ -76,7 +77,7 @@ def late_model(backbone: str, seed: int, split: Split) -> UniversalMetaNetwork:
     config = config_of(backbone, "duet_no_swa", seed, "last-10")
     torch.manual_seed(seed)
     model = build(backbone, "duet_no_swa", split.n_items)
-    model.source = seldom.Late(model.source, OLDEST)
+    model.source = refresh.Late(model.source, OLDEST)
     train(model, split, config.train, seed=seed, what=f"{backbone}, late layers")
     model.source = model.source.source
     return model.eval()
@@ -96,23 +97,23 @@ def bytes_part(backbone: str, seed: int) -> Iterator[Row]:
     base = model_of(backbone, "base", seed, split, config.split)
     model = model_of(backbone, "duet_no_swa", seed, split, config.split)
     shapes, test = model.backbone.shapes, split.test
-    known = smaller.joined(model.layers(split.train.history[some(split)]))  # [N, P]
-    X, mean = smaller.joined(model.layers(test.history)), known.mean(0)
+    known = compression.joined(model.layers(split.train.history[some(split)]))  # [N, P]
+    X, mean = compression.joined(model.layers(test.history)), known.mean(0)
 
     def of(numbers: Tensor) -> Row:
         every = numbers.new_empty(split.n_users + 1, numbers.shape[1])
         every[test.user] = numbers
-        layers_of = lambda part: smaller.divided(every[part.user], shapes)  # noqa: E731
+        layers_of = lambda part: compression.divided(every[part.user], shapes)  # noqa: E731
         return measured(score(model, test, candidates, layers_of), test.user)
 
     yield {"kind": "base", **measured(score(base, test, candidates), test.user)}
     yield {"kind": "whole", "bytes": 4 * X.shape[1], **of(X)}
     for bits in BITS:
         for kind, start in (("rounded", torch.zeros_like(mean)), ("difference", mean)):
-            numbers = smaller.unrounded(smaller.rounded(X - start, shapes, bits), shapes)
-            n_bytes = smaller.rounded_bytes(shapes, bits)
+            numbers = compression.unrounded(compression.rounded(X - start, shapes, bits), shapes)
+            n_bytes = compression.rounded_bytes(shapes, bits)
             yield {"kind": kind, "bits": bits, "bytes": n_bytes, **of(start + numbers)}
-    every = smaller.axes_of(known, max(AXES))
+    every = compression.axes_of(known, max(AXES))
     for k in AXES:
         axes = every.first(k)
         numbers, share = axes.numbers(axes.coordinates(X)), float(axes.share.sum())
@@ -141,22 +142,22 @@ def in_time(backbone: str, seed: int) -> Iterator[tuple[str, Row]]:
     usual = model_of(backbone, "duet_no_swa", seed, split, config.split)
     for kind, model in (("usual", usual), ("late", late)):
         layers = [model.layers(h) for h in history]
-        scores = seldom.scores_of_ages(model, history, ids, layers)
+        scores = refresh.scores_of_ages(model, history, ids, layers)
         clicks = torch.arange(n_clicks - LAST, n_clicks)
         for age in range(n_clicks - LAST + 1):
             said = {"kind": kind, "whose": "own", "age": age}
             yield "ages", {**said, **row(scores[clicks, clicks - age])}
         for whose, wrong in not_own(layers, model).items():
-            of_wrong = seldom.scores_of_ages(model, history, ids, wrong)[clicks, clicks]
+            of_wrong = refresh.scores_of_ages(model, history, ids, wrong)[clicks, clicks]
             yield "ages", {"kind": kind, "whose": whose, "age": 0, **row(of_wrong)}
         known = torch.cat([encode(model, h) for h in split.train.history.split(4096)])
-        unit = seldom.usual_move(known, split.train.user)
-        embedding = seldom.embeddings(model, history)
+        unit = refresh.usual_move(known, split.train.user)
+        embedding = refresh.embeddings(model, history)
         rules: list[tuple[str, float, Tensor]]
-        rules = [("every", n, seldom.every(n, n_clicks, n_users)) for n in EACH]
-        rules += [("at random", p, seldom.at_random(p, n_clicks, n_users, seed)) for p in SHARES]
-        rules += [("when moved", m, seldom.when_moved(embedding, m * unit)) for m in MOVES]
-        coarse = seldom.scores_of_ages(model, history, ids, [rounded(of, model) for of in layers])
+        rules = [("every", n, refresh.every(n, n_clicks, n_users)) for n in EACH]
+        rules += [("at random", p, refresh.at_random(p, n_clicks, n_users, seed)) for p in SHARES]
+        rules += [("when moved", m, refresh.when_moved(embedding, m * unit)) for m in MOVES]
+        coarse = refresh.scores_of_ages(model, history, ids, [rounded(of, model) for of in layers])
         for bits, of_ages, used in ((32, scores, rules), (4, coarse, rules[: len(EACH)])):
             for rule, setting, asks in used:
                 said = {"rule": rule, "setting": setting, "asks": float(asks.float().mean())}
@@ -166,18 +167,20 @@ def in_time(backbone: str, seed: int) -> Iterator[tuple[str, Row]]:
 def not_own(layers: list[list[Layer]], model: UniversalMetaNetwork) -> dict[str, list[list[Layer]]]:
     """At each click another user's fresh layers, and the mean of everybody's, for all users."""
     shapes = model.backbone.shapes
-    own = [smaller.joined(of) for of in layers]  # [U, P] at each click
+    own = [compression.joined(of) for of in layers]  # [U, P] at each click
     return {
-        "another's": [smaller.divided(X.roll(1, 0), shapes) for X in own],
-        "everybody's": [smaller.divided(X.mean(0).expand_as(X), shapes) for X in own],
+        "another's": [compression.divided(X.roll(1, 0), shapes) for X in own],
+        "everybody's": [compression.divided(X.mean(0).expand_as(X), shapes) for X in own],
     }
 
 
 def rounded(layers: list[Layer], model: UniversalMetaNetwork) -> list[Layer]:
     """The layers as a download of four bits a number brings them."""
     shapes = model.backbone.shapes
-    numbers = smaller.unrounded(smaller.rounded(smaller.joined(layers), shapes, 4), shapes)
-    return smaller.divided(numbers, shapes)
+    numbers = compression.unrounded(
+        compression.rounded(compression.joined(layers), shapes, 4), shapes
+    )
+    return compression.divided(numbers, shapes)
 
 
 def main(path: Path, seeds: range = range(5)) -> None:

@@ -20,12 +20,12 @@ from torch.nn import functional as F
 
 from data_prep import load_movielens
 from data_prep.command import run_command
-from duetlib import inversion
-from duetlib.experiments import provenance
-from duetlib.generator import encode
+from duetlib.beyond import inversion
+from duetlib.evidence.experiments import provenance
+from duetlib.evidence.tables import resampled_means
+from duetlib.serving.folded import encode
 from duetlib.sessions import Split, leave_last_out
-from duetlib.tables import resampled_means
-from duetlib.training import TrainConfig, trained
+from duetlib.training import TrainConfig, code_hash, trained
 from duetlib.umn import UniversalMetaNetwork
 
 KS = (1, 3, 5, 10)
@@ -102,7 +102,7 @@ def main(path: Path) -> None:
     """Attack all, print, write records."""
     torch.set_num_threads(1)
     split = leave_last_out(load_movielens("ml-100k"))
-    where = {"machine": machine(), **provenance("cpu")}
+    where = {"machine": machine(), **provenance("cpu", code_hash())}
     rows = []
     for training in CONFIGS:
         for seed in range(3):

@@ -39,7 +39,7 @@ from data_prep.command import run_command
 if TYPE_CHECKING:  # imported where they are used: the server and the tests start sooner
     import pandas as pd
 
-    from duetlib.device import Device
+    from duetlib.serving.device import Device
 
 Row = dict[str, Any]
 
@@ -217,9 +217,9 @@ def book(folder: Path) -> Service:
     """
     import torch
 
-    from duetlib.device import Device
-    from duetlib.export import export
-    from duetlib.transport import Http
+    from duetlib.serving.device import Device
+    from duetlib.serving.export import export
+    from duetlib.serving.transport import Http
     from duetlib.umn import build
 
     torch.set_num_threads(1)
@@ -230,9 +230,12 @@ def book(folder: Path) -> Service:
     device = Device(folder / "device", Http(f"http://{ADDRESS['cloud']}:{PORT}", token))
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     where = ["--folder", str(folder), "--host", ADDRESS["cloud"], "--port", str(PORT)]
-    command = [sys.executable, "-m", "duetlib.cloud", *where]
+    command = [sys.executable, "-m", "duetlib.serving.cloud", *where]
     return Service(
-        "duetlib.cloud", command, lambda _: ("/weights", device.request(CLICKS), headers), device
+        "duetlib.serving.cloud",
+        command,
+        lambda _: ("/weights", device.request(CLICKS), headers),
+        device,
     )
 
 
@@ -473,7 +476,7 @@ def measure(path: Path) -> list[Row]:
     """Check and measure every link, and write the records in place of earlier ones."""
     from bench import machine, write_records
 
-    from duetlib.experiments import provenance
+    from duetlib.evidence.experiments import provenance
 
     rows: list[Row] = []
 
@@ -516,7 +519,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.serve:
         serve()
     elif options.table:
-        from duetlib.records import whole_records
+        from duetlib.evidence.records import whole_records
 
         print_table(whole_records(path))
     elif reason := why_not():

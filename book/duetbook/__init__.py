@@ -1,0 +1,1 @@
+"""What the pages need and no model does: their first cell, figures, checks of exercises."""

@@ -1,0 +1,1 @@
+"""What the paper leaves out: smaller downloads, asking seldom, inversion, drift."""

@@ -1,5 +1,0 @@
-"""Self-checks for the exercises: right, not yet attempted, or wrong and in which way."""
-
-from .verdict import Verdict, judge
-
-__all__ = ["Verdict", "judge"]
