@@ -35,8 +35,8 @@ from duetlib.evidence.vision_experiments import STARTS_FROM as VISION_STARTS_FRO
 from duetlib.evidence.vision_experiments import VisionRun
 from duetlib.training import TrainConfig
 from duetlib.umn import METHODS
+from duetlib.vision import training as vision_training
 from duetlib.vision.network import METHODS as VISION_METHODS
-from duetlib.vision.network import training as vision_training
 from duetlib.vision.training import VisionConfig
 
 # Of a record: when, where and how fast, which may differ from run to run.

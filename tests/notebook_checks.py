@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 SETUP = (
     "from importlib.util import find_spec\n"
-    'if not find_spec("duetlib"):\n'
+    'if not find_spec("duetbook"):\n'
     f'    %pip install -q "duetlib @ git+{URL}"\n'
-    "from duetlib import notebook; device = notebook.start(seed=0)"
+    "from duetbook import notebook; device = notebook.start(seed=0)"
 )
 EQUATIONS: dict[str, tuple[int, ...]] = {
     "01": (1,),
@@ -33,7 +33,7 @@ EQUATIONS: dict[str, tuple[int, ...]] = {
     "11": (),
     "12": (),
 }
-CLOUD = ["duetlib", "fastapi", "uvicorn", "cryptography", "onnx", "onnxscript", "onnxruntime"]
+CLOUD = ["duetbook", "fastapi", "uvicorn", "cryptography", "onnx", "onnxscript", "onnxruntime"]
 WITH_CLOUD = ("10", "11")  # the chapters that need more than the bare package
 MIME = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}
 CLOCKS = {"median_ms", "perf_counter", "process_time", "monotonic", "thread_time", "timeit"}
@@ -78,7 +78,7 @@ def setup_of(chapter: str) -> str:
     if chapter not in WITH_CLOUD:
         return SETUP
     needed = f"needed = {CLOUD}\nif not all(map(find_spec, needed)):".replace("'", '"')
-    return SETUP.replace('if not find_spec("duetlib"):', needed).replace(
+    return SETUP.replace('if not find_spec("duetbook"):', needed).replace(
         '"duetlib @', '"duetlib[cloud] @'
     )
 

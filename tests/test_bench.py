@@ -204,7 +204,7 @@ def test_page_reads_records_alone() -> None:
     """No number that a benchmark should give is measured or typed on the page itself."""
     source = "\n".join(c.source for c in checks.code_cells(nbformat.read(PAGE, as_version=4)))
     imported = {line.split()[1] for line in source.splitlines() if line.startswith("from ")}
-    assert imported - {"importlib.util"} == {"duetlib", "duetbook.plots"}  # the first cell's
+    assert imported - {"importlib.util"} == {"duetbook", "duetbook.plots"}  # the first cell's
 
 
 def test_figures_show_the_records() -> None:

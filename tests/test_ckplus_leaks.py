@@ -207,7 +207,7 @@ def test_records_on_ck_plus_are_numbers():
 
 
 def test_what_draws_takes_pictures_that_may_be_shown():
-    files = sorted((ROOT / "duetlib/plotting").rglob("*.py"))
+    files = sorted((ROOT / "book/duetbook/plots").rglob("*.py"))
     assert len(files) > 5
     assert {path.name: found for path in files if (found := drawing_leaks(path.read_text()))} == {}
 

@@ -601,7 +601,7 @@ def test_neither_device_nor_wire_format_needs_torch() -> None:
 import sys
 sys.modules.update(dict.fromkeys(("torch", "pandas")))  # now `import torch` raises ImportError
 from pathlib import Path
-from duetlib import device, payload, transport
+from duetlib.serving import device, payload, transport
 dead = transport.Http("http://127.0.0.1:9", "token", 1.0)
 one = device.Device(Path({str(small_cloud.folder() / "device")!r}), dead, wait=0.0)
 one.start_session([1, 2])

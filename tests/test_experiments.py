@@ -346,7 +346,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
     monkeypatch.setenv("DUET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(experiments, "results_dir", lambda: tmp_path)
     monkeypatch.setattr(experiments, "load_movielens", lambda *_, **__: None)
-    monkeypatch.setattr(experiments, "code_hash", lambda: "")
+    monkeypatch.setattr(training, "code_hash", lambda: "")
     monkeypatch.setattr(experiments, "run", runs := Started())
     return runs
 
@@ -634,7 +634,7 @@ def test_a_record_says_on_which_of_several_gpus_it_was_made(
 def test_the_code_of_fine_tuning_is_part_of_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = {method: experiments.code_of(method) for method in ("base", "duet", "finetune")}
     assert codes["base"] == codes["duet"] == training.code_hash() != codes["finetune"]
-    monkeypatch.setattr(experiments.finetuning, "__file__", training.__file__)  # other bytes
+    monkeypatch.setattr(training, "CODE", "sessions")
     assert experiments.code_of("finetune_dynamic") != codes["finetune"]
 
 

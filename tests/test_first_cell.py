@@ -19,8 +19,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 INFO = "duetlib-0.dist-info"
 WHEEL = {
-    "duetlib/__init__.py": "",
-    "book/duetbook/notebook.py": "def start(seed):\n    print('started')\n",
+    "duetbook/__init__.py": "",
+    "duetbook/notebook.py": "def start(seed):\n    print('started')\n",
     f"{INFO}/METADATA": "Metadata-Version: 2.1\nName: duetlib\nVersion: 0\n",
     f"{INFO}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     f"{INFO}/RECORD": "",
@@ -46,7 +46,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     bare.mkdir()
     for folder in site.getsitepackages():
         for entry in Path(folder).iterdir():
-            if "duetlib" not in entry.name and entry.name != "data_prep":
+            if "duetlib" not in entry.name and entry.name not in ("duetbook", "data_prep"):
                 (bare / entry.name).symlink_to(entry)
     (found / "bare.pth").write_text(f"{bare}\n")
     python = str(tmp_path / "kernel" / "bin" / "python")
@@ -77,7 +77,7 @@ def test_where_the_kernel_lacks_the_package_it_is_installed_there(
     """The PATH's Python has it, which is no help."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert first_cell(wheel, tmp_path).endswith("started\n")
-    assert (packages / "duetlib" / "notebook.py").exists()
+    assert (packages / "duetbook" / "notebook.py").exists()
 
 
 def test_where_the_kernel_has_the_package_nothing_is_asked_or_said(

@@ -220,7 +220,7 @@ def test_a_time_that_is_only_shown_is_no_fault() -> None:
 
 def test_the_set_up_asks_for_what_the_cloud_needs() -> None:
     project = tomllib.loads((checks.ROOT / "pyproject.toml").read_text())["project"]
-    needed = " ".join(["duetlib", *project["optional-dependencies"]["cloud"]])
+    needed = " ".join(["duetbook", *project["optional-dependencies"]["cloud"]])
     assert set(checks.CLOUD) <= set(re.findall(r"[\w-]+", needed))
 
 

@@ -178,17 +178,18 @@ def test_no_file_names_a_local_path_or_another_registry():
         assert not found, f"{name}: {found}"
 
 
-def test_wheel_holds_the_two_packages_and_the_records(tmp_path):
+def test_wheel_holds_the_three_packages_and_the_records(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     subprocess.run([*build, "--directory", tmp_path], cwd=ROOT, check=True, timeout=60)
     (wheel,) = tmp_path.glob("duetlib-*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    code = [path for folder in ("duetlib", "data_prep") for path in (ROOT / folder).rglob("*.py")]
+    rooms = ROOT / "duetlib", ROOT / "data_prep", ROOT / "book" / "duetbook"
+    code = [path.relative_to(room.parent) for room in rooms for path in room.rglob("*.py")]
     records = [path for path in (ROOT / "results").rglob("*") if path.is_file()]
     assert {"duetlib/__init__.py", "data_prep/__init__.py"} <= held
-    assert held >= {path.relative_to(ROOT).as_posix() for path in code}
+    assert held >= {path.as_posix() for path in code}
     assert held >= {f"duetlib/{path.relative_to(ROOT).as_posix()}" for path in records}
-    assert {name.split("/")[0] for name in held} == {"duetlib", "data_prep"}
+    assert {name.split("/")[0] for name in held} == {"duetlib", "data_prep", "duetbook"}
 
 
 # --- the address of the repository --------------------------------------------------------------

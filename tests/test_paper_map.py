@@ -108,17 +108,18 @@ def test_the_board_of_chapter_12_says_what_the_map_says() -> None:
 
 def named(path: str) -> Any:
     """What `swa.StableWeightAdapter.p` or `data_prep.faces.film` stands for."""
-    parts = path.removeprefix("data_prep.").split(".")
-    package = "duetlib" if path == ".".join(parts) else "data_prep"
-    for n in range(len(parts), 0, -1):
+    parts = path.split(".")
+    if parts[0] not in ("data_prep", "duetbook"):
+        parts = ["duetlib", *parts]
+    for n in range(len(parts), 1, -1):
         try:
-            found: Any = importlib.import_module(".".join([package, *parts[:n]]))
+            found: Any = importlib.import_module(".".join(parts[:n]))
         except ModuleNotFoundError:
             continue
         for part in parts[n:]:
             found = getattr(found, part)
         return found
-    raise AssertionError(f"there is no {path} in {package}")
+    raise AssertionError(f"there is no {path}")
 
 
 @BY_NAME
@@ -131,7 +132,7 @@ def test_code_and_tests_are_there_and_the_tests_are_of_the_code(row: Row) -> Non
     files = [ROOT / test for test in row.tests]
     chapters = [ROOT / "book" / link["page"] for link in LINK.finditer(row.book)]
     for path in row.functions:
-        where = chapters if path.startswith("plotting.") else files
+        where = chapters if path.startswith("duetbook.plots.") else files
         words = {word for file in where for word in re.findall(r"\w+", file.read_text())}
         assert path.split(".")[-1] in words, f"{path} is not in {[file.name for file in where]}"
 

@@ -16,6 +16,8 @@ from duetlib.evidence.paper import TABLE_2_COSTS, TABLE_3, amount
 from duetlib.hypernetwork import TwoLayerGenerator
 from duetlib.metrics import count_flops
 from duetlib.swa import StableWeightAdapter, Temperature, fold_adapters
+from duetlib.vision import costs, fused_swa
+from duetlib.vision import network as vision
 from duetlib.vision.factored import Factored, apply, built, factors
 from duetlib.vision.mobilenet import HEAD, mobilenet_v3, torchvision_models
 from duetlib.vision.network import (
@@ -25,14 +27,11 @@ from duetlib.vision.network import (
     FramePPG,
     VisionNetwork,
     build,
-    costs,
-    fused_swa,
     n_dense,
     n_generated,
     n_two_layer,
     normalised,
 )
-from duetlib.vision.network import network as vision
 
 SMALL, LARGE = "mobilenet_v3_small", "mobilenet_v3_large"
 SHAPES = {

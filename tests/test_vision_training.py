@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_prep.videos import CLASSES
+from duetlib.vision import training as vision_training
 from duetlib.vision.augmentation import shaken
 from duetlib.vision.network import build
-from duetlib.vision.network import training as vision_training
 from duetlib.vision.training import (
     Clips,
     VideoSplit,

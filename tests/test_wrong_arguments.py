@@ -36,11 +36,11 @@ from duetlib.sessions import Sessions, Split
 from duetlib.swa import StableWeightAdapter, adapter_weights
 from duetlib.training import TrainConfig, Trainer
 from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.vision import network as vision
+from duetlib.vision import training as vision_training
 from duetlib.vision.conv import conv_1x1
 from duetlib.vision.costs import older
 from duetlib.vision.mobilenet import mobilenet_v3
-from duetlib.vision.network import network as vision
-from duetlib.vision.network import training as vision_training
 from duetlib.vision.training import Clips, VideoSplit, VisionConfig, VisionTrainer
 
 NAN = float("nan")

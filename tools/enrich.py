@@ -120,7 +120,7 @@ def code_links(text: str, repository: dict[str, str]) -> str:
         if name.endswith(".py"):
             url = f"{repository['url'].rstrip('/')}/blob/{repository['branch']}/{name}"
             return f"[`{name}`]({url})"
-        whole = name if name.startswith("data_prep.") else f"duetlib.{name}"
+        whole = name if name.startswith(("data_prep.", "duetbook.")) else f"duetlib.{name}"
         return f"{{py:obj}}`{name} <{whole}>`"
 
     return _CODE_NAME.sub(link, text)
