@@ -2,15 +2,14 @@
 
 Trained controls: `BiasOnly` reads the same clicks with the same neck, but writes the biases alone;
 `NeckAsInput` hands the neck's output to an ordinary head, a large or a small one. (A large head
-without a neck is `umn.wide_as_duet`.) Three more take a trained DUET and give a device layers that
-are not its own: another user's, everybody's, or those of a session ago.
-Chapter 7.
+without a neck is `methods.wide_as_duet`.) Three more take a trained DUET and give a device layers
+that are not its own: another user's, everybody's, or those of a session ago. Chapter 7.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,7 @@ from duetlib.dynamic import Layer
 from duetlib.hypernetwork import TwoLayerGenerator
 from duetlib.ppg import FROM_DEVICE, PPG, Neck
 from duetlib.sessions import Sessions, Split
-
-LayersOf = Callable[[Sessions], Sequence[Layer]]  # the dynamic layers that each session gets
+from duetlib.umn import LayersOf
 
 
 class BiasOnly(nn.Module):

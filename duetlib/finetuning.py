@@ -16,11 +16,10 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from data_prep.arguments import check_seed, number, one_of, refuse, whole
-from duetlib.controls import LayersOf
 from duetlib.dynamic import Layer, apply_layers
 from duetlib.sessions import Negatives, Seen, Sessions, Split, candidates, labels_like
 from duetlib.training import Evaluation, TrainConfig, evaluation, rank_among_all, sampled_candidates
-from duetlib.umn import UniversalMetaNetwork
+from duetlib.umn import LayersOf, UniversalMetaNetwork
 
 USERS_AT_ONCE = 32  # whole copies of the model in memory together
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from data_prep.arguments import check_seed, number, one_of, whole
 from duetlib.evidence import paper
-from duetlib.metrics import payload_bytes
 
 SEGMENT = 1460  # bytes of data in a TCP segment: an Ethernet frame of 1,500 less 40 of headers
 INITIAL_WINDOW = 10  # segments sent before the first answer is waited for (RFC 6928)
@@ -37,9 +36,15 @@ MOBILENET: dict[str, Shapes] = {
 # --- Table 3 -------------------------------------------------------------------------------------
 
 
-def weight_bytes(shapes: Shapes) -> int:
-    """Bytes of some layers without their biases; `metrics.payload_bytes` is with them."""
-    return NUMBER * sum(n_in * n_out for n_in, n_out in shapes)
+def n_generated(shapes: Shapes, bias: bool = True) -> int:
+    """P: how many numbers a device downloads: `Σ (N_in + 1) · N_out`, or `Σ N_in · N_out`."""
+    return sum((n_in + bias) * n_out for n_in, n_out in shapes)
+
+
+def payload_bytes(shapes: Shapes, bytes_per_number: int = NUMBER, bias: bool = True) -> int:
+    """What a device downloads at the start of a session: P numbers of `bytes_per_number` bytes."""
+    whole(1, bytes_per_number=bytes_per_number)
+    return n_generated(shapes, bias) * bytes_per_number
 
 
 class Reading(NamedTuple):
@@ -75,11 +80,13 @@ def readings(row: str, part: str) -> list[Reading]:
     if row in MOBILENET:
         if part == "samples":
             return [Reading(224 * 224 * 3, "one picture, a byte a colour")]
-        return [Reading(weight_bytes(MOBILENET[row]), "three layers without biases")]
+        return [Reading(payload_bytes(MOBILENET[row], bias=False), "three layers without biases")]
     if part == "samples":
         bits = Reading(30 * paper.ROWS[row] / 32, "30 rows of V bits, 32-bit words taken for bytes")
         return [Reading(30 * NUMBER, "30 ids"), bits]
-    bare = Reading(weight_bytes(RECOMMENDER), "both layers without their biases: 8.00 KB")
+    bare = Reading(
+        payload_bytes(RECOMMENDER, bias=False), "both layers without their biases: 8.00 KB"
+    )
     return [Reading(ours, "two 32×32 layers and their biases"), bare, mixed]
 
 

@@ -5,7 +5,7 @@ Source: Sections 4.1 and 4.2. Chapters 3 and 7.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from sklearn.metrics import roc_auc_score
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from data_prep.arguments import whole
-from duetlib.ppg import n_generated
 
 
 def _right_and_wrong(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,9 +103,3 @@ def count_flops(module: Callable[..., object], *inputs: Tensor) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(*inputs)
     return counter.get_total_flops()
-
-
-def payload_bytes(shapes: Sequence[tuple[int, int]], bytes_per_number: int = 4) -> int:
-    """What a device downloads at the start of a session: P numbers of `bytes_per_number` bytes."""
-    whole(1, bytes_per_number=bytes_per_number)
-    return n_generated(shapes) * bytes_per_number

@@ -155,11 +155,6 @@ def split_bias(K: Tensor) -> Layer:
     return Layer(K[:, :-1], K[:, -1])
 
 
-def n_generated(shapes: Sequence[tuple[int, int]]) -> int:
-    """P: how many numbers a device downloads, `Σ (N_in + 1) · N_out`."""
-    return sum((n_in + 1) * n_out for n_in, n_out in shapes)
-
-
 def ppg_loss(logits: Tensor, labels: Tensor, gamma: float = 1.0, t: Tensor | None = None) -> Tensor:
     """Eq. 7: cross-entropy, a session's t-th sample weighted by γ^t.
 

@@ -25,18 +25,21 @@ from data_prep.arguments import check_seed, number, one_of, plain, whole
 from data_prep.places import optional
 from duetlib import cache, metrics
 from duetlib.cache import cache_dir, kept, read_safetensors, write_safetensors
-from duetlib.controls import LayersOf
 from duetlib.cuda_graphs import CapturedStep
+from duetlib.methods import build
 from duetlib.ppg import ppg_loss
 from duetlib.precision import full_precision
 from duetlib.sessions import Negatives, Seen, Sessions, Split, candidates, labels_like
 from duetlib.swa import StableWeightAdapter
-from duetlib.umn import OrdinaryLayers, UniversalMetaNetwork, build
+from duetlib.umn import LayersOf, OrdinaryLayers, UniversalMetaNetwork
 
 Scheme = Literal["joint", "alternating"]
 
 TEST_NEGATIVES = 100
-CODE = "sessions backbones dynamic hypernetwork ppg swa controls umn metrics training cuda_graphs"
+CODE = (
+    "sessions backbones dynamic hypernetwork ppg swa umn controls methods metrics training "
+    "cuda_graphs"
+)
 VALID_SEED, TEST_SEED = 1, 2  # of the negatives: the same for every model and every training seed
 
 
@@ -495,11 +498,11 @@ def trained(
     can be kept, a warning says so.
 
     Args:
-        backbone, method, ppg: as in `umn.build`. split: on the device to train on.
+        backbone, method, ppg: as in `methods.build`. split: on the device to train on.
         config: Table 5's settings by default. seed: of everything.
 
     Raises:
-        ValueError: as `umn.build` and `Trainer`, before anything is trained.
+        ValueError: as `methods.build` and `Trainer`, before anything is trained.
     """
     check_seed(seed)
     seed, ppg = plain(seed), {name: plain(value) for name, value in ppg.items()}

@@ -31,10 +31,11 @@ from data_prep.command import run_command
 from duetlib import latency, training
 from duetlib.evidence import experiments, tables, vision_tables
 from duetlib.evidence.experiments import RunConfig
-from duetlib.evidence.vision_experiments import STARTS_FROM as VISION_STARTS_FROM
+from duetlib.evidence.records import STARTS_FROM, results_dir, whole_records
+from duetlib.evidence.records import VISION_STARTS_FROM as VISION_STARTS_FROM
 from duetlib.evidence.vision_experiments import VisionRun
+from duetlib.methods import METHODS
 from duetlib.training import TrainConfig
-from duetlib.umn import METHODS
 from duetlib.vision import training as vision_training
 from duetlib.vision.network import METHODS as VISION_METHODS
 from duetlib.vision.training import VisionConfig
@@ -81,7 +82,7 @@ def runs_on_clicks() -> Iterator[RunConfig]:
     two = TrainConfig(max_epochs=2, batch_size=64)
     for backbone in ("din", "din_concat", "sasrec", "gru4rec"):
         one = RunConfig("ml-100k", backbone, "base", 0, train=two)
-        for method in (*METHODS, *experiments.STARTS_FROM):
+        for method in (*METHODS, *STARTS_FROM):
             yield replace(one, method=method)
         single = replace(one, method="duet_no_swa")
         yield replace(single, train=replace(two, scheme="alternating"))
@@ -115,7 +116,7 @@ def all_tables() -> Iterator[tuple[str, pd.DataFrame]]:
     """Every table and verdict of the records, by name."""
     for dataset in ("ml-100k", "ml-1m"):
         records = tables.recorded(dataset)
-        yield f"{dataset} missing", tables.missing(records, dataset)
+        yield f"{dataset} missing", experiments.missing(records, dataset)
         for split in ("leave-one-out", "last-10"):
             runs = tables.standard(records, split)
             if runs.empty:
@@ -127,11 +128,11 @@ def all_tables() -> Iterator[tuple[str, pd.DataFrame]]:
                     yield f"{name} {metric} less {than}", tables.differences(runs, than, metric)
             if "duet_no_swa" in set(runs["method"]):
                 yield f"{name} kept", tables.kept(runs, sorted(set(runs["method"]) - {"base"}))
-    beyond = tables.whole_records(tables.results_dir() / "beyond.jsonl")
+    beyond = whole_records(results_dir() / "beyond.jsonl")
     for part in dict.fromkeys(record["part"] for record in beyond):
         yield f"beyond {part}", tables.variants("beyond", part)
     faces = vision_tables.recorded("faces")
-    yield "faces missing", tables.missing(faces, "faces")
+    yield "faces missing", experiments.missing(faces, "faces")
     for strength in sorted(set(faces["strength"])):
         runs, name = vision_tables.standard(faces, strength), f"faces strength {strength:g}"
         yield f"{name} table 2", vision_tables.table_2(runs)

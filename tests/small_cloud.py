@@ -21,9 +21,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from safetensors.numpy import load, save
 
+from duetlib.methods import build
 from duetlib.serving.export import export
 from duetlib.serving.payload import Contract, digest, seal
-from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.umn import UniversalMetaNetwork
 
 SPLIT = small_data.split()
 

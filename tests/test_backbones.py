@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duetlib import backbones, umn
+from duetlib import backbones, methods, umn
 from duetlib.backbones import BACKBONES, DIN, GRU4Rec, SASRec, click_mask, last_click
 from duetlib.controls import BiasOnly, NeckAsInput
 from duetlib.dynamic import apply_layers
@@ -19,13 +19,13 @@ from duetlib.training import full_ranks, score
 N_ITEMS, L = 20, 6
 HISTORY = torch.tensor([[3, 7, 1, 0, 0, 0], [5, 2, 9, 4, 8, 6], [11, 0, 0, 0, 0, 0]])
 CANDIDATES = torch.tensor([[2, 9, 12, 4], [1, 3, 7, 13], [6, 5, 14, 2]])
-EVERY = [(b, m) for b in BACKBONES for m in umn.METHODS]
+EVERY = [(b, m) for b in BACKBONES for m in methods.METHODS]
 
 
 def model(backbone: str, method: str = "base") -> umn.UniversalMetaNetwork:
     """A fresh model in double precision, with embeddings far from zero."""
     torch.manual_seed(0)
-    built = umn.build(backbone, method, N_ITEMS).double().eval()
+    built = methods.build(backbone, method, N_ITEMS).double().eval()
     with torch.no_grad():
         built.items.weight.mul_(10)  # as wide as features of a trained model: differences show
     return built
@@ -91,7 +91,7 @@ def test_an_empty_history_gives_numbers(backbone: str, method: str) -> None:
 @pytest.mark.parametrize(("backbone", "method"), EVERY)
 def test_no_tensor_is_made_on_another_device(backbone: str, method: str) -> None:
     """On `meta`, work on tensors of two devices fails: what would fail on a GPU fails here."""
-    m = umn.build(backbone, method, N_ITEMS).to("meta")
+    m = methods.build(backbone, method, N_ITEMS).to("meta")
     scores = m(HISTORY.to("meta"), CANDIDATES.to("meta"))
     assert scores.device.type == "meta" and scores.shape == CANDIDATES.shape
 
@@ -273,12 +273,12 @@ SOURCES = {
 
 
 def test_each_method_has_its_source() -> None:
-    assert set(SOURCES) == set(umn.METHODS)
+    assert set(SOURCES) == set(methods.METHODS)
     for method, kind in SOURCES.items():
-        assert type(umn.build("din", method, N_ITEMS).source) is kind
+        assert type(methods.build("din", method, N_ITEMS).source) is kind
 
 
-@pytest.mark.parametrize("method", umn.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_whose_layers_depend_on_the_clicks(method: str) -> None:
     """Weights and biases, of the two layers: those of a device's own, and those of everybody."""
     other = torch.where(HISTORY > 0, HISTORY % N_ITEMS + 1, 0)  # other clicks in every row
@@ -347,10 +347,10 @@ def test_a_backbone_by_itself_says_what_it_is() -> None:
 )
 def test_unknown_names(names: tuple[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        umn.build(*names, n_items=3)
+        methods.build(*names, n_items=3)
 
 
-@pytest.mark.parametrize("method", [m for m in umn.METHODS if not m.startswith("duet")])
+@pytest.mark.parametrize("method", [m for m in methods.METHODS if not m.startswith("duet")])
 def test_a_method_without_a_ppg_takes_none_of_its_settings(method: str) -> None:
     with pytest.raises(ValueError, match=f"method '{method}' has no PPG to take rank, neck"):
-        umn.build("din", method, n_items=3, rank=4, neck="mean")
+        methods.build("din", method, n_items=3, rank=4, neck="mean")

@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from duetlib.evidence import tables
-from duetlib.umn import build
+from duetlib.methods import build
 
 CHAPTER = "11_beyond_the_paper"
 CHECKS = checks(CHAPTER)

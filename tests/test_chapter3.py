@@ -14,7 +14,7 @@ from duetbook.plots import chapter3 as plot
 from exercises import defined, defining, sources
 
 from duetlib import metrics
-from duetlib.evidence.experiments import load_records
+from duetlib.evidence.records import load_records
 
 CHAPTER = "03_universal_meta_network"
 

@@ -20,8 +20,9 @@ from exercises import checks, solution
 from scipy.stats import norm, t
 from torch import nn
 
-from duetlib.evidence import experiments, tables
-from duetlib.umn import METHODS, build
+from duetlib.evidence import tables
+from duetlib.evidence.records import STARTS_FROM, text_of_shares
+from duetlib.methods import METHODS, build
 
 CHAPTER = "07_evidence_recommendation"
 CHECKS = checks(CHAPTER)
@@ -99,7 +100,7 @@ def words() -> str:
 
 def a_run(backbone: str, method: str, seed: int, auc: float) -> dict[str, Any]:
     spread = np.linspace(-0.05, 0.05, 20)
-    users = experiments.pack({k: (auc + spread).tolist() for k in ("auc", "auc_of_wrong")})
+    users = text_of_shares({k: (auc + spread).tolist() for k in ("auc", "auc_of_wrong")})
     row = {"backbone": backbone, "method": method, "seed": seed, "auc": auc, "users": users}
     return row | {"split": "leave-one-out", "scheme": "joint", "n_p": 1, **tables.SETTINGS}
 
@@ -112,7 +113,7 @@ RUNS = pd.DataFrame(
 
 
 def test_every_method_has_a_look_of_its_own() -> None:
-    assert set(METHODS) | set(experiments.STARTS_FROM) <= set(METHOD_STYLE)
+    assert set(METHODS) | set(STARTS_FROM) <= set(METHOD_STYLE)
     looks = [(s["color"], s["marker"]) for s in METHOD_STYLE.values()]
     assert len(set(looks)) == len(looks)
 

@@ -24,6 +24,7 @@ import small_data
 import torch
 from fastapi import FastAPI
 
+from duetlib.methods import build
 from duetlib.serving import cloud as module
 from duetlib.serving import export as exporting
 from duetlib.serving.batching import Batcher
@@ -32,7 +33,6 @@ from duetlib.serving.device import SHIPPED, Device
 from duetlib.serving.folded import Generator, encode
 from duetlib.serving.payload import split_layers
 from duetlib.serving.transport import Declined, Http
-from duetlib.umn import build
 
 HISTORY = [5, 9, 2, 70]
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from duetlib.backbones import BACKBONES
 from duetlib.controls import BiasOnly, NeckAsInput, by_user, constant, shuffled, stale
 from duetlib.dynamic import Layer, apply_layers
+from duetlib.methods import build
 from duetlib.metrics import count_parameters
 from duetlib.sessions import leave_last_out
 from duetlib.training import score
-from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.umn import UniversalMetaNetwork
 
 B, L, C, D = 3, 4, 2, 5
 SHAPES = ((6, 7), (7, 3))  # all numbers different, so that a swapped axis shows

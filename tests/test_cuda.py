@@ -36,7 +36,8 @@ from duetlib.dynamic import (
     per_device,
 )
 from duetlib.evidence import experiments
-from duetlib.evidence.experiments import RunConfig, cut, provenance
+from duetlib.evidence.experiments import RunConfig, cut
+from duetlib.evidence.records import provenance
 from duetlib.finetuning import (
     Copies,
     OwnRows,
@@ -50,6 +51,7 @@ from duetlib.finetuning import (
     rows_of,
 )
 from duetlib.hypernetwork import HyperNetwork, TwoLayerGenerator, assemble, generate
+from duetlib.methods import METHODS, build
 from duetlib.metrics import auc, auc_shares, count_flops, hit_rate, ndcg, rank_of_target, user_auc
 from duetlib.ppg import PPG, MeanNeck, Neck, ppg_loss, split_bias
 from duetlib.sessions import Negatives, Seen, candidates, labels_like, padded
@@ -75,7 +77,7 @@ from duetlib.training import (
     train,
     trained,
 )
-from duetlib.umn import METHODS, OrdinaryLayers, build
+from duetlib.umn import OrdinaryLayers
 
 DEVICE = "cuda"
 MODULES = (

@@ -22,9 +22,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from duetlib.methods import build
 from duetlib.ppg import ppg_loss
 from duetlib.training import bce_loss
-from duetlib.umn import build
 
 Array = NDArray[np.float64]
 State = dict[str, Array]

@@ -28,27 +28,31 @@ from duetlib import controls, metrics, training
 from duetlib.evidence import experiments
 from duetlib.evidence.experiments import (
     RunConfig,
-    append_record,
     claim,
     cut,
     done_keys,
     grid,
     hash_of,
+    sent_bytes,
+    time_left,
+)
+from duetlib.evidence.records import (
+    PROTOCOLS,
+    STARTS_FROM,
+    append_record,
     load_records,
     n_generators,
-    pack,
     provenance,
     results_dir,
-    sent_bytes,
-    summary,
-    time_left,
-    unpack,
+    shares_of_text,
+    text_of_shares,
+    whole_records,
 )
-from duetlib.evidence.records import whole_records
+from duetlib.evidence.tables import summary
 from duetlib.finetuning import finetune_all, finetune_dynamic, own_layers, own_rows
+from duetlib.methods import METHODS, build
 from duetlib.sessions import leave_last_out
 from duetlib.training import TrainConfig, evaluate, sampled_candidates, score, trained
-from duetlib.umn import METHODS, build
 
 TINY = TrainConfig(lr=0.01, batch_size=128, max_epochs=2, patience=2)
 RUNS = [
@@ -152,7 +156,7 @@ def test_no_run_is_lost_or_twice(tmp_path: Path, start_grid: Callable[..., Any])
         for what in ("metrics", "curve", "users", "best_epoch"):
             assert resumed[key][what] == record[what]
     record = resumed[max(resumed)]
-    assert record["protocol"] == experiments.PROTOCOLS["leave-one-out"].format(core=5)
+    assert record["protocol"] == PROTOCOLS["leave-one-out"].format(core=5)
     assert record["dataset"] == "random"  # the label of the data, not the name that was asked for
     assert provenance("cpu").keys() <= record.keys()
 
@@ -288,7 +292,7 @@ def test_the_grid_has_every_run_once() -> None:
     runs = grid()
     assert len({run.key for run in runs}) == len(runs)
     backbones, seeds = ("sasrec", "din", "gru4rec"), range(5)
-    of_ours = [*METHODS, *experiments.STARTS_FROM]  # all methods and controls
+    of_ours = [*METHODS, *STARTS_FROM]  # all methods and controls
     of_theirs = ("base", "finetune", "duet_no_swa", "duet")
     wanted = {(b, m, s, "leave-one-out", 5) for b in backbones for m in of_ours for s in seeds}
     wanted |= {(b, m, s, "last-10", 30) for b in backbones for m in of_theirs for s in seeds}
@@ -453,12 +457,12 @@ def test_another_split_is_named() -> None:
 def test_users_survive_the_packing() -> None:
     values = np.random.default_rng(0).random(943)
     values[:3] = 0, 1, 0.5
-    packed = json.loads(json.dumps(pack({"auc": values.tolist(), "hr10": [1.0, 0.0]})))
-    found = unpack(packed["auc"])
+    packed = json.loads(json.dumps(text_of_shares({"auc": values.tolist(), "hr10": [1.0, 0.0]})))
+    found = shares_of_text(packed["auc"])
     assert found.shape == (943,)
     assert np.abs(found - values).max() <= 1 / 131_070 + 1e-12
     assert found[0] == 0 and found[1] == 1
-    assert unpack(packed["hr10"]).tolist() == [1, 0]
+    assert shares_of_text(packed["hr10"]).tolist() == [1, 0]
     assert len(packed["auc"]) < 943 * 3  # two bytes and base64
 
 
@@ -506,8 +510,8 @@ def test_records_of_controls_hold_what_the_controls_give(runs_of: Callable[..., 
     assert all(a != b for n, a in enumerate(found) for b in found[:n])
     for name, packed in own["users"].items():
         mean = own["metrics"][name.removesuffix("_of_wrong")]
-        assert unpack(packed).shape == (30,)
-        assert unpack(packed).mean() == pytest.approx(mean, abs=1e-5)
+        assert shares_of_text(packed).shape == (30,)
+        assert shares_of_text(packed).mean() == pytest.approx(mean, abs=1e-5)
 
 
 def test_what_a_record_says_of_sizes(runs_of: Callable[..., Any]) -> None:

@@ -29,9 +29,10 @@ from duetlib.finetuning import (
     own_sessions,
     rows_of,
 )
+from duetlib.methods import build
 from duetlib.sessions import Negatives, Split, leave_last_out
 from duetlib.training import TrainConfig, full_ranks, sampled_candidates, score
-from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.umn import UniversalMetaNetwork
 
 DATA = small_data.interactions(n_users=9)
 SPLIT = leave_last_out(DATA, length=10)

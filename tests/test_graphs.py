@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from duetlib.cuda_graphs import WARM, CapturedStep
+from duetlib.methods import build
 from duetlib.training import Trainer
-from duetlib.umn import build
 
 exact_products = test_cuda.exact_products  # for this file too
 CONFIG = replace(test_cuda.SHORT, batch_size=60)  # a last batch of another size than the others

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from duetlib.hypernetwork import HyperNetwork, TwoLayerGenerator, assemble, block_grid, generate
-from duetlib.umn import build
+from duetlib.methods import build
 
 
 def random_generator(rows: int = 3, cols: int = 4, latent: int = 5, rank: int = 2) -> list[Tensor]:

@@ -8,8 +8,8 @@ import torch
 
 from duetlib.beyond import inversion
 from duetlib.beyond.inversion import Pairs
+from duetlib.methods import build
 from duetlib.serving.folded import encode
-from duetlib.umn import build
 
 V = 20
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from duetlib import latency
 from duetlib.evidence import paper
-from duetlib.latency import Link
-from duetlib.metrics import count_parameters, payload_bytes
-from duetlib.umn import build
+from duetlib.latency import Link, payload_bytes
+from duetlib.methods import build
+from duetlib.metrics import count_parameters
 
 # --- Table 3 -------------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ def test_mobilenet_s_layers_are_as_large_as_modules(name: str) -> None:
     layers = [nn.Conv2d(c_in, c_out, 1, bias=False)]
     layers += [nn.Linear(*shape, bias=False) for shape in dense]
     count = sum(count_parameters(layer) for layer in layers)
-    assert latency.weight_bytes(latency.MOBILENET[name]) == 4 * count
+    assert latency.payload_bytes(latency.MOBILENET[name], bias=False) == 4 * count
     assert count == {"mobilenet_v3_large": 1_392_640, "mobilenet_v3_small": 802_816}[name]
 
 

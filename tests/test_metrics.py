@@ -9,8 +9,9 @@ import torch
 from sklearn.metrics import ndcg_score, roc_auc_score
 from torch import nn
 
-from duetlib import metrics, umn
+from duetlib import methods, metrics
 from duetlib.backbones import BACKBONES
+from duetlib.latency import payload_bytes
 
 # Three users, the right answer first. Ranks: 1, 3, and 2.5 (tied with one, below one).
 SCORES = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.4, 0.3], [0.6, 0.6, 0.7]])
@@ -123,7 +124,7 @@ def test_parameters_are_counted_once() -> None:
 
 def test_parameters_of_gru4rec_by_hand() -> None:
     table, gru, dynamic = 11 * 32, 3 * 32 * (32 + 32 + 2), 2 * (32 * 32 + 32)
-    built = umn.build("gru4rec", "base", n_items=10)
+    built = methods.build("gru4rec", "base", n_items=10)
     assert metrics.count_parameters(built) == table + gru + dynamic
 
 
@@ -136,7 +137,7 @@ def test_flops_by_hand() -> None:
 def flops(backbone: str, length: int) -> int:
     """Of one session with a history of `length` clicks and one candidate."""
     history = torch.ones(1, length, dtype=torch.long)
-    return metrics.count_flops(umn.build(backbone, "base", 10), history, torch.tensor([[2]]))
+    return metrics.count_flops(methods.build(backbone, "base", 10), history, torch.tensor([[2]]))
 
 
 @pytest.mark.parametrize("length", [1, 30])
@@ -155,20 +156,20 @@ def test_flops_of_gru4rec_by_hand(length: int) -> None:
 def test_download_of_two_square_layers() -> None:
     for name in ("din", "sasrec", "gru4rec"):
         shapes = BACKBONES[name]().shapes
-        assert metrics.payload_bytes(shapes) == 2112 * 4 == 8.25 * 1024
+        assert payload_bytes(shapes) == 2112 * 4 == 8.25 * 1024
 
 
 def test_download_of_the_concat_head() -> None:
     shapes = BACKBONES["din_concat"]().shapes
     assert shapes == ((64, 128), (128, 64), (64, 1))
-    assert metrics.payload_bytes(shapes) == 4 * 16641 == 4 * (65 * 128 + 129 * 64 + 65)
-    assert round(metrics.payload_bytes(shapes) / 1024, 1) == 65.0
+    assert payload_bytes(shapes) == 4 * 16641 == 4 * (65 * 128 + 129 * 64 + 65)
+    assert round(payload_bytes(shapes) / 1024, 1) == 65.0
 
 
 def test_download_is_what_is_generated() -> None:
     """Not only by formula: the numbers that a PPG really sends for one device."""
     for name in BACKBONES:
-        model = umn.build(name, "duet", n_items=10)
+        model = methods.build(name, "duet", n_items=10)
         sent = model.layers(torch.tensor([[1, 2, 0]]))
         numbers = sum(part.numel() for layer in sent for part in layer)
-        assert metrics.payload_bytes(model.backbone.shapes) == 4 * numbers
+        assert payload_bytes(model.backbone.shapes) == 4 * numbers

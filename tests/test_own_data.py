@@ -15,8 +15,8 @@ from small_data import interactions
 
 from data_prep import from_clicks
 from duetlib import recommend
+from duetlib.methods import build
 from duetlib.training import TrainConfig
-from duetlib.umn import build
 
 PAGE = Path(__file__).resolve().parent.parent / "book" / "own_data.md"
 DATA = interactions(12, 40)

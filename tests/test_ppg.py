@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from duetlib.backbones import BACKBONES, DIN, click_mask
 from duetlib.dynamic import Layer
 from duetlib.hypernetwork import TwoLayerGenerator
+from duetlib.latency import n_generated
+from duetlib.methods import build
 from duetlib.metrics import count_parameters
-from duetlib.ppg import FROM_DEVICE, PPG, MeanNeck, n_generated, ppg_loss
-from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.ppg import FROM_DEVICE, PPG, MeanNeck, ppg_loss
+from duetlib.umn import UniversalMetaNetwork
 
 B, L, D = 3, 4, 5
 SHAPES = ((4, 6), (6, 2))  # all numbers different, so that a swapped axis shows

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from duetlib.beyond import refresh
 from duetlib.beyond.refresh import Late, by_click, held, scores_of_ages
 from duetlib.dynamic import Layer
+from duetlib.methods import build
 from duetlib.ppg import PPG
 from duetlib.sessions import Sessions, leave_last_out
-from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.umn import UniversalMetaNetwork
 
 T, U, L, C, D = 4, 3, 6, 5, 8
 N_ITEMS = 20

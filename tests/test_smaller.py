@@ -20,10 +20,10 @@ from duetlib.beyond.compression import (
     unrounded,
 )
 from duetlib.dynamic import Layer
+from duetlib.methods import build
 from duetlib.ppg import PPG
 from duetlib.serving.folded import Generator
 from duetlib.serving.payload import split_layers
-from duetlib.umn import build
 
 SHAPES = ((5, 3), (3, 4))  # all numbers different, so that a swapped axis shows
 B, P, N = 6, 34, 7  # (5 + 1) · 3 + (3 + 1) · 4 numbers, 3 + 4 neurons

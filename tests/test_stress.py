@@ -14,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from duetlib.methods import build
 from duetlib.sessions import Negatives
 from duetlib.training import Result, TrainConfig, train
-from duetlib.umn import build
 
 pytestmark = pytest.mark.stress
 LONG = TrainConfig(lr=0.01, batch_size=256, max_epochs=60, patience=60)

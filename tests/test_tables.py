@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from duetlib.evidence import experiments, tables
 from duetlib.evidence.experiments import RunConfig, grid
+from duetlib.evidence.records import shares_of_text, text_of_shares
 from duetlib.training import evaluation
 
 
@@ -32,7 +33,7 @@ def record(
     if beats is not None:
         beats, beaten = np.asarray(beats, float), np.asarray(beats if beaten is None else beaten)
         packed = {"auc": beats.tolist(), "auc_of_wrong": beaten.tolist(), "hr10": beats.tolist()}
-        users, auc = experiments.pack(packed), float(beats.mean())
+        users, auc = text_of_shares(packed), float(beats.mean())
     row = {"dataset": "ml-100k", "backbone": backbone, "method": method, "seed": seed, "auc": auc}
     row |= {"hr10": auc, "users": users, "split": "leave-one-out", "core": 5, "scheme": "joint"}
     row |= {"n_p": 5 if method == "duet" else 1, "params": 10, "device_params": 9, "flops": 8}
@@ -63,7 +64,7 @@ def by_sklearn(drawn: torch.Tensor) -> float:
 def run_of(drawn: torch.Tensor, method: str = "base", seed: int = 0) -> dict[str, Any]:
     users = torch.arange(1, len(drawn) + 1)
     found = evaluation(drawn, torch.ones(len(drawn)), users)
-    return record(method, seed, found.metrics["auc"], users=experiments.pack(found.users))
+    return record(method, seed, found.metrics["auc"], users=text_of_shares(found.users))
 
 
 def test_shares_follow_an_auc_over_resampled_users() -> None:
@@ -77,7 +78,7 @@ def test_shares_follow_an_auc_over_resampled_users() -> None:
     first_order = added[picks].mean(1)
     assert np.corrcoef(really, first_order)[0, 1] > 0.99
     assert first_order.std() == pytest.approx(really.std(), rel=0.06)
-    half = experiments.unpack(one["users"]["auc"])[picks].mean(1)  # without what beats the wrong
+    half = shares_of_text(one["users"]["auc"])[picks].mean(1)  # without what beats the wrong
     assert abs(half.std() / really.std() - 1) > 0.1
 
 
@@ -311,19 +312,19 @@ def test_readable_numbers() -> None:
 def test_missing_counts_seeds_of_every_cell() -> None:
     run = next(r for r in grid("ml-100k") if r.method == "bias_only")
     made = frame(record("bias_only", config=json.loads(run.key)))
-    table = tables.missing(made, "ml-100k")
+    table = experiments.missing(made, "ml-100k")
     assert table["there"].sum() == 1 and table["wanted"].sum() == len(grid("ml-100k"))
     (cell,) = table[table["there"] > 0].to_dict("records")
     assert (cell["method"], cell["backbone"], cell["wanted"]) == ("bias_only", run.backbone, 5)
-    assert tables.missing(pd.DataFrame(), "ml-1m")["there"].sum() == 0
+    assert experiments.missing(pd.DataFrame(), "ml-1m")["there"].sum() == 0
     named = RunConfig("ml-100k", "sasrec", "duet", 0, ppg=(("n_generators", 2),))
     assert "n_generators=2" in set(table["settings"]) and named in grid("ml-100k")
 
 
 def test_missing_counts_runs_on_faces_too() -> None:
     runs = grid("faces")
-    assert tables.missing(pd.DataFrame(), "faces")["wanted"].sum() == len(runs)
-    one = tables.missing(pd.DataFrame({"config": [json.loads(runs[0].key)]}), "faces")
+    assert experiments.missing(pd.DataFrame(), "faces")["wanted"].sum() == len(runs)
+    one = experiments.missing(pd.DataFrame({"config": [json.loads(runs[0].key)]}), "faces")
     assert one["there"].sum() == 1
     assert {"", "n_generators=2", "strength=0.0", "weight_decay=0.0005"} <= set(one["settings"])
 
@@ -331,7 +332,7 @@ def test_missing_counts_runs_on_faces_too() -> None:
 def test_no_file_is_no_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments, "results_dir", lambda: tmp_path)
     none = tables.recorded("ml-1m")
-    assert none.empty and tables.missing(none, "ml-1m")["there"].sum() == 0
+    assert none.empty and experiments.missing(none, "ml-1m")["there"].sum() == 0
     assert tables.differences(tables.standard(none)).empty
     assert tables.kept(tables.standard(none), ["bias_only"]).empty
     assert (tables.table_1(tables.standard(none), "ml-1m")["seeds"] == 0).all()

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from duetlib import cache, training
 from duetlib.cache import read_safetensors, write_safetensors
 from duetlib.dynamic import Layer
+from duetlib.methods import build
 from duetlib.ppg import ppg_loss
 from duetlib.sessions import Negatives, Sessions, Split, leave_last_out
 from duetlib.training import (
@@ -40,7 +41,7 @@ from duetlib.training import (
     train,
     trained,
 )
-from duetlib.umn import OrdinaryLayers, UniversalMetaNetwork, build
+from duetlib.umn import OrdinaryLayers, UniversalMetaNetwork
 
 SPLIT = small_data.split()
 SHORT = TrainConfig(lr=0.01, batch_size=64, max_epochs=4, patience=4)
@@ -543,8 +544,7 @@ def test_the_code_that_decides_is_hashed_and_its_comments_are_not(
         (tmp_path / path.name).write_bytes(path.read_bytes())
     before = training.code_hash()
     monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
-    names = "sessions backbones dynamic hypernetwork ppg swa controls umn training metrics".split()
-    for name in names:
+    for name in training.CODE.split():
         file = tmp_path / f"{name}.py"
         was = file.read_bytes()
         file.write_bytes(was.replace(b'"""', b'"""Other words. ', 1) + b"# another\n")

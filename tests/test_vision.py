@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from duetlib.dynamic import Layer
 from duetlib.evidence.paper import TABLE_2_COSTS, TABLE_3, amount
 from duetlib.hypernetwork import TwoLayerGenerator
+from duetlib.latency import n_generated
 from duetlib.metrics import count_flops
 from duetlib.swa import StableWeightAdapter, Temperature, fold_adapters
 from duetlib.vision import costs, fused_swa
@@ -28,7 +29,6 @@ from duetlib.vision.network import (
     VisionNetwork,
     build,
     n_dense,
-    n_generated,
     n_two_layer,
     normalised,
 )
@@ -232,7 +232,7 @@ def test_folded_adapters_give_the_same_layers() -> None:
 def test_as_many_numbers_are_sent_as_table_3_says(name: str, generated: int) -> None:
     model = build(name, "duet_no_swa").eval()
     assert model.shapes == SHAPES[name]
-    assert n_generated(model.shapes) == generated
+    assert n_generated(model.shapes, bias=False) == generated
     layers = built(model.layers(videos(1, 1)[:, 0]))
     assert sum(layer.numel() for layer in layers) == generated
     size = amount(TABLE_3[name, "layers"][0])

@@ -14,19 +14,20 @@ import small_videos
 import torch
 
 from duetlib.evidence import experiments, vision_experiments
-from duetlib.evidence.experiments import (
+from duetlib.evidence.experiments import done_keys, hash_of
+from duetlib.evidence.records import (
+    VISION_STARTS_FROM,
     append_record,
-    done_keys,
-    hash_of,
     load_records,
     n_generators,
+    provenance,
+    results_dir,
+    whole_records,
 )
-from duetlib.evidence.records import results_dir, whole_records
 from duetlib.evidence.vision_experiments import (
     LARGE,
     SHIFTS,
     SMALL,
-    STARTS_FROM,
     VisionRun,
     control,
     costs,
@@ -61,7 +62,7 @@ def test_the_grid_has_every_run_once_the_most_telling_first() -> None:
     plain = {(r.backbone, r.method, r.seed, r.size) for r in usual}
     assert len(plain) == len(usual)
     four = ("base", "hypernetwork", "duet_no_swa", "duet")
-    wanted = {(SMALL, method, s, 64) for method in (*four, *STARTS_FROM) for s in range(5)}
+    wanted = {(SMALL, method, s, 64) for method in (*four, *VISION_STARTS_FROM) for s in range(5)}
     others = set(METHODS) - set(four)
     wanted |= {(SMALL, method, s, 64) for method in others for s in range(3)}
     three = ("base", "duet_no_swa", "duet")
@@ -72,7 +73,7 @@ def test_the_grid_has_every_run_once_the_most_telling_first() -> None:
     strengths = {(r.method, r.seed, r.data[0][1]) for r in runs if r.data}
     assert strengths == {(m, s, x) for m in three for s in range(3) for x in (0.0, 2.0)}
     first = {(r.method, r.seed) for r in runs[:21]}
-    assert first == {(m, s) for m in (*three, *STARTS_FROM) for s in range(3)}
+    assert first == {(m, s) for m in (*three, *VISION_STARTS_FROM) for s in range(3)}
 
 
 def test_a_control_comes_right_after_its_training() -> None:
@@ -80,7 +81,7 @@ def test_a_control_comes_right_after_its_training() -> None:
     for n, run in enumerate(runs):
         assert (run.trains == run) == (run.method in METHODS)
         if run.trains != run:
-            assert run.trains in runs[max(0, n - len(STARTS_FROM)) : n]
+            assert run.trains in runs[max(0, n - len(VISION_STARTS_FROM)) : n]
 
 
 def test_ckplus_is_the_same_at_224_pixels() -> None:
@@ -133,7 +134,7 @@ def test_a_record_holds_what_tables_need(record_of: Any, cache: Path) -> None:
     confusion = torch.tensor(record["confusion"])
     assert confusion.sum(1).tolist() == frames.tolist()
     assert confusion.diagonal().tolist() == right.tolist()
-    assert experiments.provenance("cpu").keys() <= record.keys()
+    assert provenance("cpu").keys() <= record.keys()
     first, *later = record["sessions"]
     assert [row["light_x"] for row in (first, *later)] == list(SHIFTS)
     assert first["accuracy"] == record["metrics"]["accuracy"], "no shift: the test itself"
@@ -169,7 +170,7 @@ def test_the_controls_take_a_trained_duet(record_of: Any) -> None:
     model, _ = trained(SMALL, "duet", split, TINY, **dict(LITTLE))  # read from the cache
     assert own["metrics"]["loss"] == pytest.approx(evaluate(model, split.test).metrics["loss"])
     losses = [own["metrics"]["loss"]]
-    for method in STARTS_FROM:
+    for method in VISION_STARTS_FROM:
         run = replace(DUET, method=method)
         record = experiments.run(run, "cpu", small_videos.videos(20, size=64))
         assert record["train_seconds"] == own["train_seconds"] and "own_seconds" in record

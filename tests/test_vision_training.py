@@ -20,6 +20,7 @@ from data_prep.videos import CLASSES
 from duetlib.vision import training as vision_training
 from duetlib.vision.augmentation import shaken
 from duetlib.vision.network import build
+from duetlib.vision.rates import rates
 from duetlib.vision.training import (
     Clips,
     VideoSplit,
@@ -30,7 +31,6 @@ from duetlib.vision.training import (
     evaluate,
     evaluation,
     predict,
-    rates,
     train,
     trained,
 )

@@ -31,11 +31,12 @@ from duetlib.beyond.spectrum import spectrum
 from duetlib.dynamic import Layer, apply_layers
 from duetlib.evidence import experiments, paper, tables, vision_experiments, vision_tables
 from duetlib.hypernetwork import HyperNetwork, TwoLayerGenerator
+from duetlib.methods import build
 from duetlib.ppg import PPG, ppg_loss
 from duetlib.sessions import Sessions, Split
 from duetlib.swa import StableWeightAdapter, adapter_weights
 from duetlib.training import TrainConfig, Trainer
-from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.umn import UniversalMetaNetwork
 from duetlib.vision import network as vision
 from duetlib.vision import training as vision_training
 from duetlib.vision.conv import conv_1x1
@@ -169,7 +170,7 @@ SHAPES_OF_TENSORS: list[tuple[Call, str]] = [
     (lambda: metrics.auc_shares(torch.ones(0, 2)), r"scores are of shape \[0, 2\]"),
     (lambda: metrics.hit_rate(torch.ones(2), k=0), "k is 0"),
     (lambda: metrics.ndcg(torch.ones(2), k=2.5), "k is 2.5"),
-    (lambda: metrics.payload_bytes(SHAPES, 0), "bytes_per_number is 0"),
+    (lambda: latency.payload_bytes(SHAPES, 0), "bytes_per_number is 0"),
     (
         lambda: DUET_OF_FRAMES().see(torch.ones(2, 1, 32, 32)),
         r"frames are of shape \[2, 1, 32, 32\]",

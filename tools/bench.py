@@ -31,12 +31,13 @@ from data_prep.command import run_command
 from data_prep.sources import write_aside
 from duetlib.backbones import click_mask
 from duetlib.dynamic import Layer, Linear, apply_layers, linear_batched, linear_grouped, linear_loop
-from duetlib.evidence.experiments import provenance, results_dir
+from duetlib.evidence.records import provenance, results_dir
+from duetlib.methods import build
 from duetlib.peak_memory import peak_mb
 from duetlib.ppg import PPG, split_bias
 from duetlib.sessions import Seen, Sessions, Split, labels_like
 from duetlib.training import TrainConfig, Trainer, code_hash
-from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.umn import UniversalMetaNetwork
 
 Work = Callable[[], object]
 Clock = Callable[[Work, int], float]
@@ -215,7 +216,7 @@ class Step:
     """One training step of a model, and the pieces that it is made of.
 
     Args:
-        backbone, method, ppg: as in `umn.build`. split: to draw from. sessions: B.
+        backbone, method, ppg: as in `methods.build`. split: to draw from. sessions: B.
     """
 
     def __init__(self, backbone: str, method: str, split: Split, sessions: int, **ppg: Any):

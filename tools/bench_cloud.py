@@ -39,15 +39,15 @@ from load import Load, arrive, load
 
 from data_prep.arguments import number, of_type
 from data_prep.command import run_command
-from duetlib.evidence.experiments import provenance, results_dir
-from duetlib.evidence.records import whole_records
+from duetlib.evidence.records import provenance, results_dir, whole_records
 from duetlib.latency import queue_ms
+from duetlib.methods import build
 from duetlib.serving import cloud as module
 from duetlib.serving.device import Device
 from duetlib.serving.export import export
 from duetlib.serving.payload import pack, split_layers
 from duetlib.training import code_hash
-from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.umn import UniversalMetaNetwork
 
 Upload = Literal["embedding", "clicks"]
 UPLOADS: tuple[Upload, ...] = ("embedding", "clicks")

@@ -36,8 +36,8 @@ from bench_vision import convolutions
 
 from data_prep.command import run_command
 from duetlib.cuda_graphs import WARM, CapturedStep
-from duetlib.evidence.experiments import provenance
-from duetlib.umn import build
+from duetlib.evidence.records import provenance
+from duetlib.methods import build
 
 SESSIONS = (102, 512, 2048)  # with 5 candidates each: Table 5's batch, and larger ones
 TRAINED = {"base": "base", "DUET, N_p = 1": "duet_no_swa", "DUET, N_p = 5": "duet"}

@@ -197,7 +197,7 @@ def inside(out: Path, rounds: int) -> None:
     import pandas as pd
     import torch
 
-    from duetlib.evidence.experiments import provenance
+    from duetlib.evidence.records import provenance
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -36,7 +36,7 @@ from bench import (
 from data_prep.command import run_command
 from data_prep.faces import load_faces
 from data_prep.videos import COUNTS
-from duetlib.evidence.experiments import provenance
+from duetlib.evidence.records import provenance
 from duetlib.evidence.vision_experiments import LARGE, SMALL
 from duetlib.hypernetwork import TwoLayerGenerator
 from duetlib.peak_memory import keep_freed_memory, peak_mb

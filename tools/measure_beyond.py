@@ -22,12 +22,13 @@ from duetlib import metrics
 from duetlib.beyond import compression, refresh
 from duetlib.beyond.refresh import by_click, held
 from duetlib.dynamic import Layer
-from duetlib.evidence.experiments import RunConfig, cut, grid, load_data, pack, provenance
-from duetlib.evidence.records import append_record, whole_records
+from duetlib.evidence.experiments import RunConfig, cut, grid, load_data
+from duetlib.evidence.records import append_record, provenance, text_of_shares, whole_records
+from duetlib.methods import build
 from duetlib.serving.folded import encode
 from duetlib.sessions import Split
 from duetlib.training import progress, sampled_candidates, score, train, trained
-from duetlib.umn import UniversalMetaNetwork, build
+from duetlib.umn import UniversalMetaNetwork
 
 BITS = (8, 6, 5, 4, 3, 2)
 AXES = (4, 8, 12, 16, 24, 32)
@@ -46,12 +47,12 @@ Row = dict[str, Any]
 
 
 def measured(scores: Tensor, user: Tensor) -> Row:
-    """AUC of `[N, C]` scores, and what each user adds to it (`experiments.pack`)."""
+    """AUC of `[N, C]` scores, and what each user adds to it (`records.text_of_shares`)."""
     beats, beaten = metrics.auc_shares(scores)
     sessions = {"auc": beats, "auc_of_wrong": beaten}
     order, n_users = user.argsort(stable=True), len(user.unique())
     users = {k: v.double()[order].view(n_users, -1).mean(1).tolist() for k, v in sessions.items()}
-    return {"auc": metrics.auc(scores), "users": pack(users)}
+    return {"auc": metrics.auc(scores), "users": text_of_shares(users)}
 
 
 def config_of(backbone: str, method: str, seed: int, split: str) -> RunConfig:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from data_prep import load_movielens
 from data_prep.command import run_command
 from duetlib.beyond import inversion
-from duetlib.evidence.experiments import provenance
+from duetlib.evidence.records import provenance
 from duetlib.evidence.tables import resampled_means
 from duetlib.serving.folded import encode
 from duetlib.sessions import Split, leave_last_out

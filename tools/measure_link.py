@@ -217,10 +217,10 @@ def book(folder: Path) -> Service:
     """
     import torch
 
+    from duetlib.methods import build
     from duetlib.serving.device import Device
     from duetlib.serving.export import export
     from duetlib.serving.transport import Http
-    from duetlib.umn import build
 
     torch.set_num_threads(1)
     histories = torch.randint(1, 1350, (256, len(CLICKS)))  # of MovieLens-100k's size
@@ -476,7 +476,7 @@ def measure(path: Path) -> list[Row]:
     """Check and measure every link, and write the records in place of earlier ones."""
     from bench import machine, write_records
 
-    from duetlib.evidence.experiments import provenance
+    from duetlib.evidence.records import provenance
 
     rows: list[Row] = []
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from data_prep.arguments import whole
 from duetlib.beyond.spectrum import spectrum
 from duetlib.dynamic import Layer
-from duetlib.ppg import n_generated, split_bias
+from duetlib.latency import n_generated
+from duetlib.ppg import split_bias
 
 Shapes = Sequence[tuple[int, int]]
 SCALE_BYTES = 2  # a step's size travels as fp16

@@ -8,19 +8,16 @@ records alone.
 from __future__ import annotations
 
 import argparse
-import base64
 import copy
 import hashlib
 import json
 import math
 import time
-import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -32,44 +29,26 @@ from duetlib.cache import cache_dir
 from duetlib.controls import constant, shuffled, stale
 from duetlib.evidence import vision_experiments
 from duetlib.evidence.records import (
+    PROTOCOLS,
+    STARTS_FROM,
     BaseRun,
     append_record,
     claim,
     done_keys,
+    key_of,
     provenance,
     results_dir,
+    text_of_shares,
     whole_records,
 )
 from duetlib.evidence.vision_experiments import VisionRun
 from duetlib.finetuning import finetune_all, finetune_dynamic, own_layers, own_rows
-from duetlib.metrics import auc, count_flops, count_parameters, payload_bytes
-from duetlib.ppg import n_generated
+from duetlib.latency import n_generated, payload_bytes
+from duetlib.metrics import auc, count_flops, count_parameters
 from duetlib.sessions import Split, leave_last_out
 from duetlib.training import Evaluation, TrainConfig, evaluate, sampled_candidates, score, trained
 from duetlib.umn import UniversalMetaNetwork
 from duetlib.vision import training as vision_training
-
-PROTOCOLS = {
-    "leave-one-out": (
-        "{core}-core, ties in file order, leave the last out for testing and the second-last for "
-        "validation, 100 fixed negatives, histories of 30 clicks; the epoch chosen on the "
-        "validation AUC"
-    ),
-    "last-10": (
-        "{core}-core, ties in file order, the last 10 of each user for testing, 100 fixed "
-        "negatives, histories of 30 clicks; the epoch chosen on the test AUC, as in the authors' "
-        "code: only to be laid beside the printed numbers"
-    ),
-}
-
-# Methods that train nothing of their own, or start where another run has ended.
-STARTS_FROM = {
-    "finetune": "base",
-    "finetune_dynamic": "base",
-    "shuffled": "duet_no_swa",
-    "constant": "duet_no_swa",
-    "stale": "duet_no_swa",
-}
 
 # Controls with a neck or a head of their own, which a device has to hold.
 WHOLE_ON_DEVICE = ("neck_as_input", "neck_as_input_small", "wide_head")
@@ -104,47 +83,6 @@ class RunConfig(BaseRun):
 
 
 Run = RunConfig | VisionRun
-
-
-def load_records(name: str = "ml-100k") -> pd.DataFrame:
-    """The records of one file, a row each; settings and metrics as columns of their own.
-
-    Raises:
-        FileNotFoundError: if there are no records of that name; it says how to make them.
-    """
-    path = results_dir() / f"{name}.jsonl"
-    if not path.exists():
-        raise FileNotFoundError(f"no records at {path}: run `make results` in a checkout")
-    rows = whole_records(path)
-    flat = [{**row, **row["metrics"], **dict(row["config"]["ppg"])} for row in rows]
-    table = pd.DataFrame(flat)
-    table["n_p"] = [n_generators(row) for row in rows]
-    table["scheme"] = [row["config"]["train"].get("scheme", "joint") for row in rows]
-    for column, default in (
-        ("form", "two_layer"),
-        ("neck", "gru"),
-        ("temperature", "tempered"),
-        ("tau", 1.0),
-    ):
-        table[column] = table[column].fillna(default) if column in table else default
-    return table
-
-
-def n_generators(record: dict[str, Any]) -> int:
-    """N_p of a record; 0 where nothing is generated from clicks."""
-    video = "size" in record["config"]
-    starts_from = vision_experiments.STARTS_FROM if video else STARTS_FROM
-    method = starts_from.get(record["method"], record["method"])
-    default = {"duet": 5, "duet_no_swa": 1, "duet_as_released": 1}.get(method, 0)
-    return int(dict(record["config"]["ppg"]).get("n_generators", default))
-
-
-def summary(
-    records: pd.DataFrame, by: Sequence[str] = ("backbone", "method"), metric: str = "auc"
-) -> pd.DataFrame:
-    """Mean, standard deviation (n - 1) and number of seeds of a metric, for each group."""
-    groups = records.groupby(list(by), sort=False)[metric]
-    return groups.agg(["mean", "std", "count"]).rename(columns={"count": "seeds"})
 
 
 def cut(interactions: Interactions, how: str) -> Split:
@@ -213,7 +151,7 @@ def run_clicks(config: RunConfig, device: str, interactions: Interactions) -> di
         **({"own_seconds": round(time.perf_counter() - started, 1)} if config != trains else {}),
         **provenance(device, code_of(config.method)),
         "config": json.loads(config.key),
-        "users": pack(evaluated.users),
+        "users": text_of_shares(evaluated.users),
     }
 
 
@@ -260,21 +198,6 @@ def best_finetune_dynamic(
     rows = own_rows(split, OWN_CLICKS, config.train.negatives, config.seed, until="test")
     (layers,) = finetune_dynamic(model, rows, best["rate"], [best["steps"]])
     return evaluate(model, split, own_layers(layers)), {"tuned": best, "tried": tried}
-
-
-def pack(users: dict[str, list[float]]) -> dict[str, str]:
-    """Numbers from 0 to 1 as text: 16 bits each, compressed, base64."""
-
-    def text(values: list[float]) -> str:
-        scaled = np.round(np.asarray(values) * 65535).astype("<u2")
-        return base64.b64encode(zlib.compress(scaled.tobytes(), 9)).decode()
-
-    return {name: text(values) for name, values in users.items()}
-
-
-def unpack(packed: str) -> np.ndarray:
-    """`[n_users]` what `pack` made into text, to within 1 / 131,070."""
-    return np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<u2") / 65535
 
 
 def hash_of(config: Run) -> int:
@@ -351,6 +274,36 @@ def grid_1m(seeds: Sequence[int]) -> list[RunConfig]:
             for method in methods:
                 runs.append(replace(base, method=method, train=short))
     return runs
+
+
+def missing(records: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """For each cell of a data set's grid, how many of its seeds have a record.
+
+    Returns:
+        Columns `split`, `backbone`, `method`, `settings`, `wanted`, `there`.
+    """
+    done = set() if records.empty else {key_of(config) for config in records["config"]}
+    rows = [
+        {
+            "split": run.split,
+            "backbone": run.backbone,
+            "method": run.method,
+            "settings": _settings(run),
+            "wanted": 1,
+            "there": int(run.key in done),
+        }
+        for run in grid(dataset)
+    ]
+    by = ["split", "backbone", "method", "settings"]
+    return pd.DataFrame(rows).groupby(by, sort=False, as_index=False).sum()
+
+
+def _settings(run: Run) -> str:
+    """What sets a cell apart from others of its method."""
+    decay = [("weight_decay", run.train.weight_decay)] if run.train.weight_decay else []
+    named = [f"{name}={value}" for name, value in (*run.ppg, *getattr(run, "data", ()), *decay)]
+    alternating = getattr(run.train, "scheme", "joint") == "alternating"
+    return ", ".join(named + ["alternating"] * alternating)
 
 
 def time_left(todo: Sequence[Run], path: Path) -> float:

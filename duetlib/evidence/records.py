@@ -5,17 +5,52 @@ Several processes may write to a file of records at once; a run that one is at, 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import platform
 import subprocess
 import warnings
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+
+PROTOCOLS = {
+    "leave-one-out": (
+        "{core}-core, ties in file order, leave the last out for testing and the second-last for "
+        "validation, 100 fixed negatives, histories of 30 clicks; the epoch chosen on the "
+        "validation AUC"
+    ),
+    "last-10": (
+        "{core}-core, ties in file order, the last 10 of each user for testing, 100 fixed "
+        "negatives, histories of 30 clicks; the epoch chosen on the test AUC, as in the authors' "
+        "code: only to be laid beside the printed numbers"
+    ),
+}
+
+# Methods that train nothing of their own, or start where another run has ended.
+STARTS_FROM = {
+    "finetune": "base",
+    "finetune_dynamic": "base",
+    "shuffled": "duet_no_swa",
+    "constant": "duet_no_swa",
+    "stale": "duet_no_swa",
+}
+
+# Controls that train nothing: what a trained DUET makes of other frames than a video's first.
+VISION_STARTS_FROM = {
+    "shuffled": "duet",
+    "same_person": "duet",
+    "last_frame": "duet",
+    "constant": "duet",
+}
 
 
 def key_of(config: dict[str, Any]) -> str:
@@ -180,3 +215,51 @@ def claim(path: Path) -> Any:
         file.close()
         return None
     return file
+
+
+def load_records(name: str = "ml-100k") -> pd.DataFrame:
+    """The records of one file, a row each; settings and metrics as columns of their own.
+
+    Raises:
+        FileNotFoundError: if there are no records of that name; it says how to make them.
+    """
+    path = results_dir() / f"{name}.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(f"no records at {path}: run `make results` in a checkout")
+    rows = whole_records(path)
+    flat = [{**row, **row["metrics"], **dict(row["config"]["ppg"])} for row in rows]
+    table = pd.DataFrame(flat)
+    table["n_p"] = [n_generators(row) for row in rows]
+    table["scheme"] = [row["config"]["train"].get("scheme", "joint") for row in rows]
+    for column, default in (
+        ("form", "two_layer"),
+        ("neck", "gru"),
+        ("temperature", "tempered"),
+        ("tau", 1.0),
+    ):
+        table[column] = table[column].fillna(default) if column in table else default
+    return table
+
+
+def n_generators(record: dict[str, Any]) -> int:
+    """N_p of a record; 0 where nothing is generated from clicks."""
+    video = "size" in record["config"]
+    starts_from = VISION_STARTS_FROM if video else STARTS_FROM
+    method = starts_from.get(record["method"], record["method"])
+    default = {"duet": 5, "duet_no_swa": 1, "duet_as_released": 1}.get(method, 0)
+    return int(dict(record["config"]["ppg"]).get("n_generators", default))
+
+
+def text_of_shares(users: dict[str, list[float]]) -> dict[str, str]:
+    """Numbers from 0 to 1 as text: 16 bits each, compressed, base64."""
+
+    def text(values: list[float]) -> str:
+        scaled = np.round(np.asarray(values) * 65535).astype("<u2")
+        return base64.b64encode(zlib.compress(scaled.tobytes(), 9)).decode()
+
+    return {name: text(values) for name, values in users.items()}
+
+
+def shares_of_text(packed: str) -> np.ndarray:
+    """`[n_users]` what `text_of_shares` made into text, to within 1 / 131,070."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<u2") / 65535

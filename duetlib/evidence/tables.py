@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from data_prep.arguments import check_seed, one_of, whole
-from duetlib.evidence.experiments import PROTOCOLS, STARTS_FROM, Run, grid, load_records, unpack
 from duetlib.evidence.paper import TABLE_1
-from duetlib.evidence.records import key_of, results_dir, whole_records
-from duetlib.umn import METHODS
+from duetlib.evidence.records import (
+    PROTOCOLS,
+    STARTS_FROM,
+    load_records,
+    results_dir,
+    shares_of_text,
+    whole_records,
+)
 
 Floats = NDArray[np.float64]
 
@@ -76,8 +81,12 @@ def shares(record: Mapping[Hashable, Any], metric: str) -> Floats:
     users = record["users"]
     if not isinstance(users, dict):
         raise ValueError(f"the record of {record['method']}, seed {record['seed']}, has no users")
-    values = unpack(users[metric])
-    return values + unpack(users["auc_of_wrong"]) - record["auc"] if metric == "auc" else values
+    values = shares_of_text(users[metric])
+    return (
+        values + shares_of_text(users["auc_of_wrong"]) - record["auc"]
+        if metric == "auc"
+        else values
+    )
 
 
 def share_matrix(runs: pd.DataFrame, metric: str, seeds: Sequence[int]) -> Floats:
@@ -180,6 +189,8 @@ def _check_metric(metric: str) -> None:
 
 
 def _check_methods(*names: str) -> None:
+    from duetlib.methods import METHODS  # here alone: who reads tables does not wait for PyTorch
+
     for name in names:
         one_of((*METHODS, *STARTS_FROM), method=name)
 
@@ -336,36 +347,6 @@ def readable(table: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
     return table.map(cell)
 
 
-def missing(records: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """For each cell of a data set's grid, how many of its seeds have a record.
-
-    Returns:
-        Columns `split`, `backbone`, `method`, `settings`, `wanted`, `there`.
-    """
-    done = set() if records.empty else {key_of(config) for config in records["config"]}
-    rows = [
-        {
-            "split": run.split,
-            "backbone": run.backbone,
-            "method": run.method,
-            "settings": _settings(run),
-            "wanted": 1,
-            "there": int(run.key in done),
-        }
-        for run in grid(dataset)
-    ]
-    by = ["split", "backbone", "method", "settings"]
-    return pd.DataFrame(rows).groupby(by, sort=False, as_index=False).sum()
-
-
-def _settings(run: Run) -> str:
-    """What sets a cell apart from others of its method."""
-    decay = [("weight_decay", run.train.weight_decay)] if run.train.weight_decay else []
-    named = [f"{name}={value}" for name, value in (*run.ppg, *getattr(run, "data", ()), *decay)]
-    alternating = getattr(run.train, "scheme", "joint") == "alternating"
-    return ", ".join(named + ["alternating"] * alternating)
-
-
 def variants(name: str, part: str) -> pd.DataFrame:
     """What stands in the records of one part, a row for each variant.
 
@@ -404,3 +385,11 @@ def against(rows: pd.DataFrame, than: pd.DataFrame, by: Sequence[str]) -> pd.Dat
         names = dict(zip(["backbone", *by], key, strict=True))
         found.append({**names, **less._asdict(), "verdict": less.verdict})
     return pd.DataFrame(found)
+
+
+def summary(
+    records: pd.DataFrame, by: Sequence[str] = ("backbone", "method"), metric: str = "auc"
+) -> pd.DataFrame:
+    """Mean, standard deviation (n - 1) and number of seeds of a metric, for each group."""
+    groups = records.groupby(list(by), sort=False)[metric]
+    return groups.agg(["mean", "std", "count"]).rename(columns={"count": "seeds"})

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from data_prep.arguments import one_of
 from data_prep.videos import CLASSES, Videos
-from duetlib.evidence.records import BaseRun, provenance
+from duetlib.evidence.records import VISION_STARTS_FROM, BaseRun, provenance
+from duetlib.latency import n_generated
 from duetlib.metrics import count_flops, count_parameters
 from duetlib.peak_memory import keep_freed_memory
 from duetlib.vision.factored import Factored, built
-from duetlib.vision.network import Dynamic, VisionNetwork, n_generated
+from duetlib.vision.network import Dynamic, VisionNetwork
 from duetlib.vision.training import (
     Clips,
     VideoLayersOf,
@@ -47,14 +48,6 @@ PROTOCOL = (
     "validation people's balanced accuracy; no pretrained weights"
 )
 
-# Controls that train nothing: what a trained DUET makes of other frames than a video's first.
-STARTS_FROM = {
-    "shuffled": "duet",
-    "same_person": "duet",
-    "last_frame": "duet",
-    "constant": "duet",
-}
-
 
 @dataclass(frozen=True)
 class VisionRun(BaseRun):
@@ -65,7 +58,7 @@ class VisionRun(BaseRun):
             default ones, as `(name, value)` pairs.
     """
 
-    starts_from = STARTS_FROM
+    starts_from = VISION_STARTS_FROM
 
     size: int = 64
     data: tuple[tuple[str, Any], ...] = ()
@@ -176,7 +169,7 @@ def costs(model: VisionNetwork, clips: Clips, method: str) -> dict[str, int]:
     with torch.no_grad():
         shared = model.shared(model.see(frame))
         layers = built(model.source(shared))
-    static, sent = model.trunk, n_generated(model.shapes)
+    static, sent = model.trunk, n_generated(model.shapes, bias=False)
     whole = method == "first_frame_as_input"  # all of it runs on the device
     params = count_parameters(model)
     return {
@@ -213,7 +206,7 @@ def control(method: str, model: VisionNetwork, split: VideoSplit, seed: int) -> 
     elif method == "last_frame":
         seen = test.frames[:, -1]
     else:
-        raise ValueError(f"method {method!r} is not one of {', '.join(STARTS_FROM)}")
+        raise ValueError(f"method {method!r} is not one of {', '.join(VISION_STARTS_FROM)}")
     return lambda rows: model.layers(seen[rows])
 
 
@@ -277,7 +270,7 @@ def grid(dataset: str = "faces") -> list[VisionRun]:
     small = VisionRun(dataset, SMALL, "base", 0, size=size)
     large = replace(small, backbone=LARGE, size=large_size)
     three, two = range(3), range(3, 5)
-    main, controls = ("base", "duet_no_swa", "duet"), tuple(STARTS_FROM)
+    main, controls = ("base", "duet_no_swa", "duet"), tuple(VISION_STARTS_FROM)
 
     def runs(one: VisionRun, methods: Sequence[str], seeds: Sequence[int]) -> list[VisionRun]:
         return [replace(one, method=method, seed=seed) for seed in seeds for method in methods]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from data_prep.arguments import number, whole
-from duetlib.evidence.experiments import load_records
 from duetlib.evidence.paper import TABLE_4
-from duetlib.vision.training import rates
+from duetlib.evidence.records import load_records
+from duetlib.vision.rates import rates
 
 Floats = NDArray[np.float64]
 

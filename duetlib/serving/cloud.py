@@ -39,10 +39,10 @@ from torch import Tensor
 
 from data_prep.arguments import number, of_type, whole
 from data_prep.command import run_command
+from duetlib.methods import build
 from duetlib.serving.batching import Batcher
 from duetlib.serving.folded import Generator
 from duetlib.serving.payload import LIFETIME, VERSION, Contract, pack, read_json, split_layers
-from duetlib.umn import build
 
 log = logging.getLogger("duetlib.serving.cloud")
 LARGEST_INPUT = 1e3  # no neck writes a number beyond it; one that does is not ours

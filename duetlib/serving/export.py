@@ -31,13 +31,14 @@ from data_prep.command import run_command
 from duetlib.backbones import BACKBONES
 from duetlib.cache import write_safetensors
 from duetlib.dynamic import Layer
+from duetlib.methods import METHODS, build
 from duetlib.serving.cloud import default_folder
 from duetlib.serving.device import SHIPPED, static_hash
 from duetlib.serving.folded import Generator, encode
 from duetlib.serving.payload import split_layers
 from duetlib.sessions import leave_last_out
 from duetlib.training import trained
-from duetlib.umn import METHODS, UniversalMetaNetwork, build
+from duetlib.umn import UniversalMetaNetwork
 
 MARGIN = 10  # a number this many times beyond all that were generated in training is refused
 

@@ -276,11 +276,6 @@ def build(name: str, method: str, n_classes: int = 8, **ppg: Any) -> VisionNetwo
     return VisionNetwork(name, source, method == "frame_difference", n_classes)
 
 
-def n_generated(shapes: Sequence[tuple[int, int]]) -> int:
-    """P: how many numbers a device downloads, without biases: `Σ N_in · N_out`."""
-    return sum(n_in * n_out for n_in, n_out in shapes)
-
-
 def n_two_layer(shapes: Sequence[tuple[int, int]], latent: int = LATENT, rank: int = RANK) -> int:
     """Numbers of one generator of all layers, as we read Eq. 6: W_1, B_1, W_2 and B_2.
 
