@@ -25,7 +25,7 @@ import small_data
 import torch
 
 from duetlib import controls, metrics, training
-from duetlib.evidence import experiments
+from duetlib.evidence import experiments, records
 from duetlib.evidence.experiments import (
     RunConfig,
     claim,
@@ -586,7 +586,7 @@ def record(method: str, seed: int, auc: float, ppg: tuple[tuple[str, Any], ...] 
 def test_records_become_a_table_and_a_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiments, "results_dir", lambda: tmp_path)
+    monkeypatch.setattr(records, "results_dir", lambda: tmp_path)
     aucs = {"base": (0.80, 0.82, 0.90), "duet": (0.85, 0.86)}
     for method, values in aucs.items():
         for seed, auc in enumerate(values):
@@ -615,7 +615,7 @@ def test_generators_are_counted_by_method() -> None:
 
 
 def test_no_records_says_how_to_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments, "results_dir", lambda: tmp_path)
+    monkeypatch.setattr(records, "results_dir", lambda: tmp_path)
     with pytest.raises(FileNotFoundError, match=r"none\.jsonl: run `make results`"):
         load_records("none")
 

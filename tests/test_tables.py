@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from duetlib.evidence import experiments, tables
+from duetlib.evidence import experiments, records, tables
 from duetlib.evidence.experiments import RunConfig, grid
 from duetlib.evidence.records import shares_of_text, text_of_shares
 from duetlib.training import evaluation
@@ -330,7 +330,7 @@ def test_missing_counts_runs_on_faces_too() -> None:
 
 
 def test_no_file_is_no_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments, "results_dir", lambda: tmp_path)
+    monkeypatch.setattr(records, "results_dir", lambda: tmp_path)
     none = tables.recorded("ml-1m")
     assert none.empty and experiments.missing(none, "ml-1m")["there"].sum() == 0
     assert tables.differences(tables.standard(none)).empty

@@ -219,9 +219,9 @@ import os, signal, sys
 from pathlib import Path
 import torch
 import small_data
-from duetlib import cache, training
+from duetlib import training
+from duetlib.methods import build
 from duetlib.training import TrainConfig, train
-from duetlib.umn import build
 
 class Bar:
     done = 0

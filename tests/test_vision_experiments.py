@@ -13,7 +13,7 @@ import pytest
 import small_videos
 import torch
 
-from duetlib.evidence import experiments, vision_experiments
+from duetlib.evidence import experiments, records, vision_experiments
 from duetlib.evidence.experiments import done_keys, hash_of
 from duetlib.evidence.records import (
     VISION_STARTS_FROM,
@@ -157,7 +157,7 @@ def test_records_are_read_as_a_table(
     for method in ("base", "duet_no_swa", "duet", "shuffled"):
         changed = {**record, "method": method}
         append_record(cache / "faces.jsonl", changed)
-    monkeypatch.setattr(experiments, "results_dir", lambda: cache)
+    monkeypatch.setattr(records, "results_dir", lambda: cache)
     table = load_records("faces")
     assert table["n_p"].tolist() == [0, 1, 5, 5]
     assert (table["balanced_accuracy"] == record["metrics"]["balanced_accuracy"]).all()
