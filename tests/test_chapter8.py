@@ -19,7 +19,7 @@ from duetbook.plots import chapter8 as figures
 from exercises import checks, solution
 from torch.nn.functional import conv2d
 
-from duetlib.evidence import vision_tables
+from duetlib.evidence import statistics, vision_tables
 from duetlib.vision.network import n_dense
 
 CHAPTER = "08_evidence_faces"
@@ -182,7 +182,7 @@ def test_figure_7_shows_every_seed_and_what_is_missing() -> None:
     dots = [line for line in small.lines if line.get_marker() not in ("None", None)]
     assert [list(line.get_ydata()) for line in dots] == [pytest.approx([50, 51, 52])] * 2
     ends = [float(y) for y in small.lines[2].get_ydata()]
-    assert ends == pytest.approx(vision_tables.interval(np.array([50.0, 51.0, 52.0])))
+    assert ends == pytest.approx(statistics.interval_over_seeds(np.array([50.0, 51.0, 52.0])))
 
 
 def test_recalls_are_means_over_seeds_in_per_cent() -> None:

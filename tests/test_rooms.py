@@ -16,7 +16,7 @@ METHOD = "sessions backbones dynamic hypernetwork ppg swa umn precision".split()
 TRAINING = "controls methods metrics cuda_graphs cache training finetuning recommend".split()
 WITHOUT_TORCH = (
     "latency serving.payload serving.transport serving.device evidence.paper evidence.records "
-    "evidence.tables"
+    "evidence.tables evidence.statistics"
 ).split()
 
 

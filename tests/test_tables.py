@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from duetlib.evidence import experiments, records, tables
+from duetlib.evidence import experiments, records, statistics, tables
 from duetlib.evidence.experiments import RunConfig, grid
 from duetlib.evidence.records import shares_of_text, text_of_shares
 from duetlib.training import evaluation
@@ -99,7 +99,7 @@ def test_one_seed_is_the_plain_bootstrap_over_users() -> None:
     rng = np.random.default_rng(0)
     values = rng.gamma(1, size=(1, 40))
     loop = [np.mean([values[0, rng.integers(40)] for _ in range(40)]) for _ in range(4000)]
-    means = tables.resampled_means(values)
+    means = statistics.resampled_means(values)
     for q in (2.5, 50, 97.5):
         assert np.percentile(means, q) == pytest.approx(np.percentile(loop, q), abs=0.03)
 
@@ -107,7 +107,7 @@ def test_one_seed_is_the_plain_bootstrap_over_users() -> None:
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
 def test_with_users_all_alike_it_is_the_t_interval(n_seeds: int) -> None:
     of_seed = np.random.default_rng(n_seeds).normal(size=n_seeds)
-    means = tables.resampled_means(np.repeat(of_seed[:, None], 30, 1), draws=800)
+    means = statistics.resampled_means(np.repeat(of_seed[:, None], 30, 1), draws=800)
     low, high = stats.t.interval(0.95, n_seeds - 1, of_seed.mean(), stats.sem(of_seed))
     near = 0.08 * (high - low)
     assert np.percentile(means, [2.5, 97.5]) == pytest.approx([low, high], abs=near)
@@ -115,8 +115,8 @@ def test_with_users_all_alike_it_is_the_t_interval(n_seeds: int) -> None:
 
 def test_with_seeds_all_alike_it_is_an_interval_over_users() -> None:
     values = np.repeat(np.random.default_rng(0).normal(size=(1, 50)), 3, 0)
-    of_users = np.repeat(tables.resampled_means(values[:1]), tables.SHIFTS)
-    assert tables.resampled_means(values) == pytest.approx(of_users)
+    of_users = np.repeat(statistics.resampled_means(values[:1]), statistics.SHIFTS)
+    assert statistics.resampled_means(values) == pytest.approx(of_users)
 
 
 @pytest.mark.parametrize("n_seeds", [3, 5])
@@ -128,7 +128,7 @@ def test_it_covers_about_as_often_as_it_should(n_seeds: int, seeds: float, users
     for _ in range(400):
         drawn = rng.normal(0, seeds, (n_seeds, 1)) + rng.normal(0, users, (1, 60))
         drawn += rng.normal(0, 1, (n_seeds, 60))
-        low, high = np.percentile(tables.resampled_means(drawn, draws=1000), [2.5, 97.5])
+        low, high = np.percentile(statistics.resampled_means(drawn, draws=1000), [2.5, 97.5])
         held.append(low <= 0 <= high)
     assert 0.92 <= np.mean(held) <= 0.99
 
@@ -191,7 +191,7 @@ def test_the_interval_for_all_comparisons_is_that_of_bonferroni() -> None:
     one, ten = (tables.difference(runs, base, "hr10", n) for n in (1, 10))
     assert (one.low, one.high) == (one.low_all, one.high_all) == (ten.low, ten.high)
     pairs = tables.share_matrix(runs, "hr10", [0]) - tables.share_matrix(base, "hr10", [0])
-    ends = np.percentile(tables.resampled_means(pairs), [0.25, 99.75])  # a tenth of 2.5 % each
+    ends = np.percentile(statistics.resampled_means(pairs), [0.25, 99.75])  # a tenth of 2.5 % each
     assert (ten.low_all, ten.high_all) == pytest.approx(ends, abs=1e-12)
     wider = (ten.high_all - ten.low_all) / (ten.high - ten.low)
     assert wider == pytest.approx(stats.norm.ppf(1 - 0.0025) / stats.norm.ppf(0.975), rel=0.06)
@@ -251,7 +251,7 @@ def test_the_interval_of_a_share_is_fiellers() -> None:
 def test_ends_far_out_do_not_hang_on_the_draws() -> None:
     """A thirteenth of 5 %, from three seeds: the tails of Student's t with two degrees."""
     values = np.array([0.009, 0.011, 0.013])[:, None] + np.zeros((1, 40))
-    ends = [np.percentile(tables.resampled_means(values, seed=s), 2.5 / 13) for s in range(6)]
+    ends = [np.percentile(statistics.resampled_means(values, seed=s), 2.5 / 13) for s in range(6)]
     exact = 0.011 + stats.t.ppf(0.025 / 13, 2) * 0.002 / np.sqrt(3)
     assert ends == pytest.approx([exact] * 6, abs=0.08 * (0.011 - exact))
 

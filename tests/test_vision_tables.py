@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from duetlib.evidence import statistics
 from duetlib.evidence import vision_tables as tables
 from duetlib.evidence.paper import TABLE_4
 
@@ -24,21 +25,25 @@ def record(method: str, seed: int, accuracy: float, n_p: int | None = None, **mo
 
 def test_an_interval_is_wider_than_students_t_by_the_overlap() -> None:
     values = np.array([0.1, 0.3, 0.2, 0.5, 0.4])
-    low, high = tables.interval(values, overlap=0.0)
+    low, high = statistics.interval_over_seeds(values, overlap=0.0)
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 4, values.mean(), stats.sem(values)))
-    wide = tables.interval(values)
+    wide = statistics.interval_over_seeds(values)
     assert wide[1] - wide[0] == pytest.approx((high - low) * np.sqrt((1 / 5 + 1 / 3) * 5))
-    assert all(np.isnan(tables.interval(np.array([0.3, 0.4]))))
+    assert all(np.isnan(statistics.interval_over_seeds(np.array([0.3, 0.4]))))
 
 
 def test_the_interval_covers_where_folds_share_people() -> None:
     """Each fold's mean has a part of its own, and one that all folds share through training."""
     rng = np.random.default_rng(0)
     n, runs = 5, 4000
-    common = rng.normal(scale=np.sqrt(tables.OVERLAP), size=(runs, 1))  # var = overlap · var of own
+    common = rng.normal(
+        scale=np.sqrt(statistics.OVERLAP), size=(runs, 1)
+    )  # var = overlap · var of own
     values = common + rng.normal(size=(runs, n))
-    plain = [np.prod(tables.interval(row, 0.0)) <= 0 for row in values]  # 0 inside: ends' signs
-    wide = [np.prod(tables.interval(row)) <= 0 for row in values]
+    plain = [
+        np.prod(statistics.interval_over_seeds(row, 0.0)) <= 0 for row in values
+    ]  # 0 inside: ends' signs
+    wide = [np.prod(statistics.interval_over_seeds(row)) <= 0 for row in values]
     assert np.mean(plain) < 0.88
     assert np.mean(wide) == pytest.approx(0.95, abs=0.015)
 
@@ -83,7 +88,10 @@ def test_seeds_that_agree_by_luck_do_not_make_an_interval_narrow() -> None:
         for m, d in (("duet", 0.0), ("base", 0.1))
     )
     base["people"] = [of_people(np.array([6, 0, 6, 0, 0, 6]))] * 3
-    assert tables.interval(np.full(3, 0.1)) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert statistics.interval_over_seeds(np.full(3, 0.1)) == (
+        pytest.approx(0.1),
+        pytest.approx(0.1),
+    )
     found = tables.difference(duet, base)
     assert found.low < 0 < found.high and found.verdict == "undecided"
     error = tables.error_of_people(duet, "accuracy", base)

@@ -29,7 +29,14 @@ from duetlib.beyond import compression, drift, inversion, refresh
 from duetlib.beyond.refresh import Late
 from duetlib.beyond.spectrum import spectrum
 from duetlib.dynamic import Layer, apply_layers
-from duetlib.evidence import experiments, paper, tables, vision_experiments, vision_tables
+from duetlib.evidence import (
+    experiments,
+    paper,
+    statistics,
+    tables,
+    vision_experiments,
+    vision_tables,
+)
 from duetlib.hypernetwork import HyperNetwork, TwoLayerGenerator
 from duetlib.methods import build
 from duetlib.ppg import PPG, ppg_loss
@@ -281,10 +288,10 @@ MEASURES: list[tuple[Call, str]] = [
     (lambda: tables.differences(RECORDS, metric="hr"), "metric is 'hr': .*'hr10'"),
     (lambda: tables.kept(RECORDS, ["stael"]), "method is 'stael': .*'stale'"),
     (lambda: tables.difference(RECORDS, RECORDS, comparisons=0), "comparisons is 0"),
-    (lambda: tables.resampled_means(np.ones(5)), r"values are of shape \(5,\): .*\[S, U\]"),
-    (lambda: tables.resampled_means(np.ones((1, 5)), draws=0), "draws is 0"),
+    (lambda: statistics.resampled_means(np.ones(5)), r"values are of shape \(5,\): .*\[S, U\]"),
+    (lambda: statistics.resampled_means(np.ones((1, 5)), draws=0), "draws is 0"),
     (lambda: tables.table_1(RECORDS, "ml-20m"), "dataset is 'ml-20m': .*'ml-100k'"),
-    (lambda: vision_tables.interval(np.ones(3), overlap=-1), "overlap is -1"),
+    (lambda: statistics.interval_over_seeds(np.ones(3), overlap=-1), "overlap is -1"),
     (lambda: vision_tables.detail(RECORDS, "loss", every=0), "every is 0"),
     (lambda: older("resnet"), "name is 'resnet': .*'mobilenet_v3_small'"),
 ]

@@ -22,7 +22,7 @@ from data_prep import load_movielens
 from data_prep.command import run_command
 from duetlib.beyond import inversion
 from duetlib.evidence.records import provenance
-from duetlib.evidence.tables import resampled_means
+from duetlib.evidence.statistics import resampled_means
 from duetlib.serving.folded import encode
 from duetlib.sessions import Split, leave_last_out
 from duetlib.training import TrainConfig, code_hash, trained

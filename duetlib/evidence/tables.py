@@ -7,15 +7,13 @@ that knows of one source alone is too narrow. Chapter 7.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from data_prep.arguments import check_seed, one_of, whole
+from data_prep.arguments import one_of, whole
 from duetlib.evidence.paper import TABLE_1
 from duetlib.evidence.records import (
     PROTOCOLS,
@@ -25,11 +23,8 @@ from duetlib.evidence.records import (
     shares_of_text,
     whole_records,
 )
+from duetlib.evidence.statistics import Difference, Floats, resampled_means
 
-Floats = NDArray[np.float64]
-
-DRAWS = 4000  # of the bootstrap
-SHIFTS = 50  # of the seeds, for each draw of users: cheap, and their tails are long
 SETTINGS = {"form": "two_layer", "neck": "gru", "temperature": "tempered", "tau": 1.0}
 NEEDED = "dataset backbone method seed split core scheme n_p auc users config date code device"
 METRICS = ("auc", "user_auc", "hr10", "ndcg10", "hr10_full", "ndcg10_full")
@@ -93,70 +88,6 @@ def share_matrix(runs: pd.DataFrame, metric: str, seeds: Sequence[int]) -> Float
     """`[S, U]` the shares of each seed's run, in the order of `seeds`."""
     by_seed = {record["seed"]: record for record in runs.to_dict("records")}
     return np.stack([shares(by_seed[seed], metric) for seed in seeds])
-
-
-@lru_cache(maxsize=2)
-def user_draws(n_users: int, draws: int, seed: int) -> Floats:
-    """`[draws, U]` how often each user is drawn when U users are drawn with replacement, over U."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(n_users, np.full(n_users, 1 / n_users), draws) / n_users
-
-
-def resampled_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Means of `values [S, U]` as they might come out with other users and other seeds.
-
-    Users are many: they are drawn with replacement (Efron, 1979). Seeds are few, and three of them
-    drawn with replacement spread far too little. So the shift that other seeds would bring is drawn
-    from Student's t, as wide as the means of the S seeds say: with users all alike, the interval is
-    the t-interval. From one seed nothing can be learnt of seeds: it is then one over users alone.
-
-    The draws depend on S, U and `seed` alone, so that two calls with the same are paired.
-
-    Returns:
-        `[draws · SHIFTS]`, or `[draws]` from one seed.
-
-    Raises:
-        ValueError: for values that are not `[S, U]`, no draw, or a seed that is none.
-    """
-    whole(1, draws=draws)
-    check_seed(seed)
-    if np.ndim(values) != 2 or not np.size(values):
-        raise ValueError(f"values are of shape {np.shape(values)}: give [S, U], one at least")
-    n_seeds, n_users = values.shape
-    means = user_draws(n_users, draws, seed) @ values.mean(0)
-    if n_seeds == 1:
-        return means
-    means = np.repeat(means, SHIFTS)
-    rng = np.random.default_rng(seed + 1)
-    normal = rng.normal(size=(len(means), n_seeds))
-    shift = normal - normal.mean(1, keepdims=True)  # weights that sum to zero
-    shift /= np.sqrt(n_seeds * rng.chisquare(n_seeds - 1, (len(means), 1)))
-    return means + shift @ values.mean(1)  # shift @ means is t · s / √S
-
-
-class Difference(NamedTuple):
-    """How much one method is ahead of another, over the seeds that both have.
-
-    Attributes:
-        mean: over seeds and users. low, high: 95 % interval. seeds, users: how many.
-        low_all, high_all: the interval so wide that *all* comparisons of the table hold together
-            in 95 % of cases (Bonferroni).
-    """
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-    users: int
-    low_all: float
-    high_all: float
-
-    @property
-    def verdict(self) -> str:
-        """`ahead`, `behind`, `undecided` where the interval holds zero; from one seed none."""
-        if self.seeds < 2:
-            return "no verdict"
-        return "ahead" if self.low > 0 else "behind" if self.high < 0 else "undecided"
 
 
 def difference(

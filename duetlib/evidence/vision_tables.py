@@ -10,21 +10,17 @@ alone would bring. Chapter 8.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
-from data_prep.arguments import number, whole
+from data_prep.arguments import whole
 from duetlib.evidence.paper import TABLE_4
 from duetlib.evidence.records import load_records
+from duetlib.evidence.statistics import Ahead, interval_over_seeds
 from duetlib.vision.rates import rates
 
-Floats = NDArray[np.float64]
-
-OVERLAP = 1 / 3  # people tested on over people trained on: one fold, and three
 DRAWS = 1000  # of the people of a fold
 NEEDED = (
     "backbone method seed n_p size strength weight_decay accuracy curve sessions config date "
@@ -83,27 +79,6 @@ def only(records: pd.DataFrame, backbone: str, method: str, n_p: int | None = No
     return records[kept] if n_p is None else records[kept & (records["n_p"] == n_p)]
 
 
-def interval(
-    values: Floats, overlap: float = OVERLAP, people_error: float = 0.0
-) -> tuple[float, float]:
-    """95 % interval of a mean over seeds, Student's t, widened for training people in common.
-
-    NaN for fewer than three seeds: from two, Student's t reaches further than any claim.
-
-    Args:
-        people_error: of `error_of_people`; the interval is at least as wide as it asks for.
-
-    Source: Nadeau and Bengio (2003), Section 3; Chapter 8.
-    """
-    number(0, overlap=overlap, people_error=people_error)
-    n = len(values)
-    if n < 3:
-        return float("nan"), float("nan")
-    reach = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) * np.sqrt(1 / n + overlap)
-    reach = max(reach, stats.norm.ppf(0.975) * people_error)
-    return float(values.mean() - reach), float(values.mean() + reach)
-
-
 def error_of_people(runs: pd.DataFrame, metric: str, than: pd.DataFrame | None = None) -> float:
     """Standard error of a mean over seeds, if other people had stood in each seed's fold.
 
@@ -130,24 +105,6 @@ def error_of_people(runs: pd.DataFrame, metric: str, than: pd.DataFrame | None =
     return float(np.sqrt(sum(variances)) / len(variances))
 
 
-class Ahead(NamedTuple):
-    """How far one method is ahead of another, over the seeds that both have.
-
-    Attributes:
-        mean: of the differences, seed by seed. low, high: 95 % interval. seeds: how many.
-    """
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def verdict(self) -> str:
-        """`ahead`, `behind`, or `undecided` where the interval holds zero or there is none."""
-        return "ahead" if self.low > 0 else "behind" if self.high < 0 else "undecided"
-
-
 def difference(runs: pd.DataFrame, than: pd.DataFrame, metric: str = "accuracy") -> Ahead:
     """The first method less the second, paired by seed: the same people and start.
 
@@ -158,7 +115,7 @@ def difference(runs: pd.DataFrame, than: pd.DataFrame, metric: str = "accuracy")
     if not len(gap):
         raise ValueError("the two methods have no seed in common")
     people = error_of_people(runs, metric, than)
-    return Ahead(float(gap.mean()), *interval(gap, people_error=people), len(gap))
+    return Ahead(float(gap.mean()), *interval_over_seeds(gap, people_error=people), len(gap))
 
 
 def differences(
@@ -223,7 +180,7 @@ def table_4(records: pd.DataFrame) -> pd.DataFrame:
         row["accuracy"] = accuracy.mean() if len(accuracy) else np.nan
         row["std"] = accuracy.std(ddof=1) if len(accuracy) > 1 else np.nan
         people = 100 * error_of_people(runs, "accuracy") if len(runs) else 0.0
-        row["low"], row["high"] = interval(accuracy, people_error=people)
+        row["low"], row["high"] = interval_over_seeds(accuracy, people_error=people)
         rows.append({**row, "printed": printed.mean, "printed_std": printed.std})
     return pd.DataFrame(rows)
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from data_prep.videos import CLASSES
 from duetbook.plots.chapter5 import arrow, box
 from duetbook.style import COLORS, INK, METHOD_STYLE
+from duetlib.evidence.statistics import interval_over_seeds
 from duetlib.evidence.tables import NOT_MEASURED
 from duetlib.evidence.vision_tables import (
     curves,
     detail,
     error_of_people,
-    interval,
     only,
     oscillation,
     same_seeds,
@@ -250,7 +250,9 @@ def figure_7(records: pd.DataFrame, methods: Sequence[str]) -> None:
                 continue
             ax.plot([x - 0.18] * len(accuracy), accuracy, marker, color=color, ms=6, alpha=0.6)
             ax.plot([x - 0.05, x + 0.3], [accuracy.mean()] * 2, color=color, lw=2.5)
-            ends = interval(accuracy, people_error=100 * error_of_people(runs, "accuracy"))
+            ends = interval_over_seeds(
+                accuracy, people_error=100 * error_of_people(runs, "accuracy")
+            )
             ax.plot([x + 0.125] * 2, ends, color=color, lw=1.5)
         labels = [
             METHOD_STYLE[method]["label"].replace(" without", "\nwithout") for method in methods
