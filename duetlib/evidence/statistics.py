@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from data_prep.arguments import check_seed, number, whole
 
@@ -77,8 +77,8 @@ def interval_over_seeds(
     n = len(values)
     if n < 3:
         return float("nan"), float("nan")
-    reach = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) * np.sqrt(1 / n + overlap)
-    reach = max(reach, stats.norm.ppf(0.975) * people_error)
+    reach = stdtrit(n - 1, 0.975) * values.std(ddof=1) * np.sqrt(1 / n + overlap)
+    reach = max(reach, ndtri(0.975) * people_error)
     return float(values.mean() - reach), float(values.mean() + reach)
 
 
