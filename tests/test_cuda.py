@@ -92,7 +92,7 @@ NO_DEVICE = (
     "wide_as_duet n_generated payload_bytes count_parameters leave_last_out Sessions Split Result "
     "Evaluation progress cache_dir code_hash Rounded Axes neurons rounded_bytes check_temperature "
     "Damaged read_safetensors "
-    "Capture CapturedStep"  # these two have a file of their own, test_graphs.py
+    "Capture CapturedStep"  # these two have a file of their own, test_cuda_graphs.py
 )
 SPLIT = small_data.split()
 SHORT = TrainConfig(lr=0.01, batch_size=128, max_epochs=2, patience=2)
