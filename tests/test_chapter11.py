@@ -2,98 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
-
 import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import measure_beyond
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from duetbook.plots import chapter11 as figures
-from exercises import checks
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
 
 from duetlib.evidence import tables
 from duetlib.methods import build
 
-CHAPTER = "11_beyond_the_paper"
-CHECKS = checks(CHAPTER)
 BACKBONES = ("sasrec", "din", "gru4rec")
-
-
-def n_of(mask: Tensor) -> Tensor:
-    return mask.sum(1)
-
-
-def sizes(shapes: list[tuple[int, int]], bias: int = 1) -> tuple[int, int]:
-    return sum((i + bias) * o for i, o in shapes), sum(o for _, o in shapes)
-
-
-def from_one(asks: list[bool]) -> list[int]:
-    found, age = [], 0
-    for asked in asks:
-        age = 1 if asked else age + 1
-        found.append(age)
-    return found
-
-
-def made_at(asks: list[bool]) -> list[int]:
-    return [max(i for i in range(t + 1) if asks[i]) for t in range(len(asks))]
-
-
-def first_hidden(mask: Tensor, age: Tensor) -> Tensor:
-    hidden = torch.stack([age, n_of(mask) - 1]).amin(0)
-    return mask & (torch.arange(mask.shape[1]) >= hidden[:, None])
-
-
-def kept(mask: Tensor, n: Tensor) -> Tensor:
-    return mask & (torch.arange(mask.shape[1]) < n.clamp(min=1)[:, None])
-
-
-WRONG: list[tuple[str, str, Callable[..., Any]]] = [
-    ("counts", "zeros", lambda x, b: (x / x.abs().max() * (2 ** (b - 1) - 1)).round()),
-    ("counts", "no_sign", lambda x, b: (x / x.max() * (2 ** (b - 1) - 1)).round()),
-    ("counts", "one_more", lambda x, b: (x / x.abs().max() * 2 ** (b - 1)).round()),
-    ("counts", "unsigned", lambda x, b: (x / x.abs().max() * (2**b - 1)).round()),
-    ("counts", "cut_off", lambda x, b: (x / x.abs().max() * (2 ** (b - 1) - 1)).trunc()),
-    ("counts", "not_whole", lambda x, b: x / x.abs().max() * (2 ** (b - 1) - 1)),
-    ("ages", "from_one", from_one),
-    ("ages", "made_at", made_at),
-    ("ages", "since_the_first", lambda asks: list(range(len(asks)))),
-    ("ages", "late", lambda asks: [0, *from_one(asks)[:-1]]),
-    ("hide", "all_gone", lambda m, a: m & (torch.arange(m.shape[1]) < (n_of(m) - a)[:, None])),
-    ("hide", "first", first_hidden),
-    ("hide", "padding", lambda m, a: kept(m, m.shape[1] - a)),
-    ("hide", "one_row", lambda m, a: kept(m, (n_of(m) - a).min().expand(len(m)))),
-    ("hide", "hidden", lambda m, a: m & ~kept(m, n_of(m) - a)),
-    ("message_bytes", "no_bias", lambda s, b: math.ceil(sizes(s, 0)[0] * b / 8) + 2 * sizes(s)[1]),
-    (
-        "message_bytes",
-        "inputs",
-        lambda s, b: math.ceil(sizes(s)[0] * b / 8) + 2 * sum(i for i, _ in s),
-    ),
-    ("message_bytes", "no_steps", lambda s, b: math.ceil(sizes(s)[0] * b / 8)),
-    ("message_bytes", "bits", lambda s, b: sizes(s)[0] * b + 16 * sizes(s)[1]),
-    ("message_bytes", "down", lambda s, b: sizes(s)[0] * b // 8 + 2 * sizes(s)[1]),
-    (
-        "message_bytes",
-        "by_layer",
-        lambda s, b: sum(math.ceil((i + 1) * o * b / 8) + 2 * o for i, o in s),
-    ),
-]
-
-
-@pytest.mark.parametrize(("name", "mistake", "answer"), WRONG)
-def test_usual_mistakes_are_named(name: str, mistake: str, answer: Callable[..., Any]) -> None:
-    assert CHECKS[name](answer).name == mistake
 
 
 # --- records -----------------------------------------------------------------------------------
@@ -153,60 +76,3 @@ def test_four_bits_are_rounded_as_a_download_is() -> None:
         off = (before.weight - after.weight).abs()
         assert after.weight.shape == before.weight.shape and off.max() > 0
         assert (off <= 0.51 * step.unsqueeze(1)).all()
-
-
-# --- figures -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def no_figures_left() -> Any:
-    yield
-    plt.close("all")
-
-
-def table(**columns: Any) -> pd.DataFrame:
-    """A row for each backbone and entry."""
-    rows = [
-        {"backbone": b, **dict(zip(columns, values, strict=True))}
-        for b in BACKBONES
-        for values in zip(*columns.values(), strict=True)
-    ]
-    return pd.DataFrame(rows).assign(low=lambda t: t["mean"] - 0.1, high=lambda t: t["mean"] + 0.1)
-
-
-def test_the_picture_asks_the_three_questions() -> None:
-    figures.where_we_are()
-    words = " ".join(text.get_text() for text in plt.gca().texts)
-    for word in ("how often", "how many bytes", "devices at once"):
-        assert word in words
-
-
-def test_a_loss_below_the_edge_is_drawn_hollow_at_the_edge() -> None:
-    figures.bytes_and_loss(table(kind=["axes"] * 2, bytes=[8, 32], mean=[-3.0, -0.5]), 8448, -1.5)
-    for ax in plt.gcf().axes:
-        drawn = [(line.get_xdata(), line.get_ydata()) for line in ax.lines]
-        at = {(x, y) for xs, ys in drawn for x, y in zip(xs, ys, strict=True)}
-        assert (32, -0.5) in at and (8, -3.0) not in at
-        assert any(x == 8 and -1.5 < y < -1.4 for x, y in at)
-
-
-def test_ages_are_drawn_for_the_kinds_asked_for() -> None:
-    given = table(kind=["usual", "usual", "late"], age=[0, 1, 1], mean=[0.2, -0.2, 0.1])
-    figures.ages(given, ["usual"])
-    first = plt.gcf().axes[0]
-    assert [0.2, -0.2] in [list(line.get_ydata()) for line in first.lines]
-    assert [0.1] not in [list(line.get_ydata()) for line in first.lines]
-
-
-def test_a_rule_is_a_line_over_how_often_it_asks() -> None:
-    given = table(kind=["usual"] * 2, rule=["every"] * 2, asks=[1.0, 0.5], mean=[0.3, 0.1])
-    figures.asks(given, "usual")
-    drawn = [np.column_stack(line.get_data()).tolist() for line in plt.gcf().axes[0].lines]
-    assert [[0.5, 0.1], [1.0, 0.3]] in drawn
-
-
-def test_a_user_asks_where_the_bar_says_so() -> None:
-    figures.moves(["A", "B", "C"], [0.0, 2.5, 1.0], [True, True, False], 2.0)
-    ax = plt.gca()
-    assert [text.get_text() for text in ax.texts] == ["asks", "asks"]
-    assert [bar.get_width() for bar in ax.patches] == [0.0, 2.5, 1.0]

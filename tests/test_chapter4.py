@@ -10,73 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from duetbook.plots import chapter4 as figures
-from exercises import checks
 from scipy import stats
-
-CHAPTER = "04_personalized_parameters_generator"
-CHECKS = checks(CHAPTER)
-
-
-def no_B_2(e, W_1, B_1, W_2, B_2):
-    return (W_1 @ e + B_1) @ W_2
-
-
-def no_B_1(e, W_1, B_1, W_2, B_2):
-    return W_1 @ e @ W_2 + B_2
-
-
-def minus_B_2(e, W_1, B_1, W_2, B_2):
-    return (W_1 @ e + B_1) @ W_2 - B_2
-
-
-def no_bias(shapes):
-    return sum(n_in * n_out for n_in, n_out in shapes)
-
-
-def bias_per_input(shapes):
-    return sum(n_in * n_out + n_in for n_in, n_out in shapes)
-
-
-def not_transposed(weight):
-    return weight.reshape(-1, weight.shape[1], 1)
-
-
-def devices_mixed(weight):
-    return torch.stack([w.T for w in weight], dim=1).reshape(-1, weight.shape[1], 1)
-
-
-def folded_matrix(L, W_1, W_2):
-    rows = [W_2.T @ row @ L for row in W_1]  # [N, D] for each of the R rows
-    return torch.cat(rows)
-
-
-def bias_of_Eq_5_lost(L, b, W_1, B_1, W_2, B_2):
-    return folded_matrix(L, W_1, W_2), (B_1 @ W_2 + B_2).flatten()
-
-
-def biases_only_added(L, b, W_1, B_1, W_2, B_2):
-    return folded_matrix(L, W_1, W_2), B_2.repeat(len(B_1))
-
-
-def turned(L, b, W_1, B_1, W_2, B_2):
-    return folded_matrix(L, W_1, W_2).T, ((W_1 @ b + B_1) @ W_2 + B_2).flatten()
-
-
-WRONG = {
-    "generate_one": [no_B_2, no_B_1, minus_B_2],
-    "download": [no_bias, bias_per_input],
-    "grouped_kernels": [not_transposed, devices_mixed],
-    "fold": [bias_of_Eq_5_lost, biases_only_added, turned],
-}
-
-
-@pytest.mark.parametrize("exercise, wrong", [(e, w) for e, ws in WRONG.items() for w in ws])
-def test_check_names_the_usual_wrong_answers(exercise, wrong):
-    verdict = CHECKS[exercise](wrong)
-    assert verdict.name == wrong.__name__ and not verdict.passed
-
 
 # --- statistics -----------------------------------------------------------------------------------
 
@@ -119,42 +54,6 @@ def test_unpaired_records_are_refused():
 
 
 # --- figures --------------------------------------------------------------------------------------
-
-K = torch.randn(3, 3, 2)
-TIMES = pd.DataFrame(
-    [
-        {"way": way, "pass": what, "B": B, "ms": float(B)}
-        for way in ("loop", "batched", "grouped")
-        for what in ("forward", "forward and backward")
-        for B in (1, 8)
-    ]
-)
-DRAWN = {
-    "where_it_sits": (),
-    "layers_of": (K, ["a", "b", "c"]),
-    "block_diagonal": (torch.randn(4, 4, 4),),
-    "timing": (TIMES,),
-    "variance_left": ({"layer 1": np.array([0.7, 0.2, 0.1, 1e-12])}, 3),
-    "map_of_layers": (
-        {"layer 1": torch.randn(60, 6), "layer 2": torch.randn(60, 4)},
-        [torch.zeros(6), torch.zeros(4)],
-        np.arange(60),
-        "year",
-    ),
-    "seeds_and_intervals": (records(), "duet_no_swa"),
-}
-
-
-@pytest.mark.parametrize("figure", DRAWN)
-def test_figure_draws_with_legible_letters(figure):
-    plt.close("all")
-    getattr(figures, figure)(*DRAWN[figure])
-    drawn = plt.gcf()
-    drawn.canvas.draw()
-    assert drawn.get_figwidth() <= 7
-    sizes = [t.get_fontsize() for t in drawn.findobj(matplotlib.text.Text) if t.get_text()]
-    assert sizes == [] or min(sizes) >= 9
-    plt.close("all")
 
 
 def test_variance_left_ends_at_the_limit():
