@@ -102,6 +102,8 @@ def source_address(domain: str, info: dict[str, str]) -> str | None:
     """Where the repository shows the module of a documented object."""
     options = source_address.options  # type: ignore[attr-defined]
     path = info["module"].replace(".", "/")
+    if path.startswith("duetbook"):
+        path = f"book/{path}"
     file = f"{path}.py" if (ROOT / f"{path}.py").exists() else f"{path}/__init__.py"
     return f"{options['repository_url']}/blob/{options['repository_branch']}/{file}"
 
