@@ -320,6 +320,17 @@ def test_a_folder_without_a_model_says_what_makes_one(tmp_path: Path) -> None:
         create_app(tmp_path)
 
 
+def test_a_model_with_a_bit_turned_is_not_served(tmp_path: Path) -> None:
+    folder = tmp_path / "turned"
+    shutil.copytree(small_cloud.folder(), folder)
+    file = folder / "cloud" / "model.safetensors"
+    held = bytearray(file.read_bytes())
+    held[-3] ^= 4  # in the last number
+    file.write_bytes(held)
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged.*serving\.export` anew"):
+        create_app(folder)
+
+
 def test_an_export_that_was_cut_short_leaves_no_cloud_that_devices_refuse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

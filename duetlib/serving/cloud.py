@@ -33,12 +33,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors import safe_open
 from starlette.requests import ClientDisconnect
 from torch import Tensor
 
 from data_prep.arguments import number, of_type, whole
 from data_prep.command import run_command
+from duetlib.cache import Damaged, read_safetensors
 from duetlib.methods import build
 from duetlib.serving.batching import Batcher
 from duetlib.serving.folded import Generator
@@ -129,11 +129,13 @@ class Cloud:
             raise FileNotFoundError(
                 f"no model in {folder}: `python -m duetlib.serving.export` writes one"
             )
-        with safe_open(file, framework="pt") as saved:
-            made = json.loads(saved.metadata()["model"])
-            about = json.loads(saved.metadata()["about"])
-            model = build(made["backbone"], made["method"], about["n_items"], **made["ppg"])
-            model.load_state_dict({k: saved.get_tensor(k) for k in saved.keys()})  # noqa: SIM118
+        try:
+            metadata, tensors = read_safetensors(file, "cpu")
+        except Damaged as error:
+            raise ValueError(f"{error}: `python -m duetlib.serving.export` anew") from None
+        made, about = json.loads(metadata["model"]), json.loads(metadata["about"])
+        model = build(made["backbone"], made["method"], about["n_items"], **made["ppg"])
+        model.load_state_dict(tensors)
         shapes = tuple((n_in, n_out) for n_in, n_out in about["shapes"])
         self.contract = Contract(about["model"], about["static"], shapes, about["largest"])
         self.generator = Generator(model, about["length"])
