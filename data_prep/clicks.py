@@ -19,7 +19,7 @@ from data_prep.sources import DataError, sha256
 _NO_DATE = tuple(-(2**63) // unit for unit in (1, 10**3, 10**6, 10**9))
 _NO_ID = -1  # what pandas.factorize makes of a missing one
 # What a missing value becomes as a string.
-_NO_STRING = ("", "nan", "None", "<NA>", "NaT", str(_NO_ID))
+_NO_STRING = ("", "nan", "NaN", "None", "<NA>", "NaT", str(_NO_ID))
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -94,7 +94,9 @@ def _column(name: str, given: Any) -> np.ndarray:
         if isinstance(given, list | tuple):  # numpy would make "1" of a 1 beside a string
             return np.array(given, dtype=object)
         dtype: Any = getattr(given, "dtype", None)
-        if pd.api.types.is_extension_array_dtype(dtype):
+        if isinstance(dtype, pd.CategoricalDtype) and dtype.categories.dtype.kind == "f":
+            return _column(name, given.astype(dtype.categories.dtype))  # of a width of its own
+        if pd.api.types.is_extension_array_dtype(dtype) and not isinstance(dtype, pd.SparseDtype):
             if dtype.kind == "f":  # its width says what it can hold
                 given = given.to_numpy(dtype.numpy_dtype, na_value=np.nan)
             else:

@@ -103,6 +103,8 @@ def kept(path: Path, device: Any) -> tuple[dict[str, str], dict[str, Tensor]] | 
     try:
         return read_safetensors(path, device)
     except (FileNotFoundError, NotADirectoryError):
+        if os.path.lexists(path):  # safetensors says so of what it may not read
+            warnings.warn(f"{path} cannot be read: made anew", CacheWarning, stacklevel=3)
         return None
     except Damaged as error:
         warnings.warn(f"{error}: made anew", CacheWarning, stacklevel=3)
@@ -111,3 +113,8 @@ def kept(path: Path, device: Any) -> tuple[dict[str, str], dict[str, Tensor]] | 
     except OSError as error:
         warnings.warn(f"{path} cannot be read ({error}): made anew", CacheWarning, stacklevel=3)
     return None
+
+
+def usable(path: Path, device: Any) -> Path | None:
+    """A checkpoint's place, or None where something lies that can be neither read nor removed."""
+    return path if kept(path, device) is not None or not os.path.lexists(path) else None

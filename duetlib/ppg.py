@@ -99,6 +99,7 @@ class PPG(nn.Module):
     ):
         super().__init__()
         whole(1, dim=dim, latent=latent, rank=rank, n_generators=n_generators)
+        one_of((False, True), frozen=frozen)
         one_of(get_args(Form), form=form)
         one_of(get_args(NeckKind), neck=neck)
         check_temperature(tau, temperature)

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from data_prep.arguments import check_seed, number, one_of, plain, whole
+from data_prep.arguments import check_seed, number, one_of, plain, refuse, whole
 from data_prep.places import optional
 from duetlib import cache, metrics
-from duetlib.cache import cache_dir, kept, read_safetensors, write_safetensors
+from duetlib.cache import cache_dir, kept, read_safetensors, usable, write_safetensors
 from duetlib.cuda_graphs import CapturedStep
 from duetlib.methods import build
 from duetlib.ppg import ppg_loss
@@ -507,6 +507,10 @@ def trained(
     check_seed(seed)
     seed, ppg = plain(seed), {name: plain(value) for name, value in ppg.items()}
     config = config or TrainConfig()
+    if not isinstance(split, Split):
+        raise refuse("split", type(split).__name__, "what `leave_last_out` returns")
+    if not isinstance(config, TrainConfig):
+        raise refuse("config", type(config).__name__, "a TrainConfig")
     settings = [backbone, method, asdict(config), seed, sorted(ppg.items()), split_hash(split)]
     settings += [split.seen.device.type, code_hash(), torch.__version__]
     if split.seen.device.type == "cuda":
@@ -520,9 +524,8 @@ def trained(
         model.load_state_dict(tensors)
         return model.eval(), Result(**json.loads(metadata["result"]))
     unfinished = path.with_suffix(".unfinished")
-    kept(unfinished, split.seen.device)  # one that is damaged is taken away
-    name = f"{backbone} {method}"
-    result = train(model, split, config, seed=seed, checkpoint=unfinished, what=name)
+    name, checkpoint = f"{backbone} {method}", usable(unfinished, split.seen.device)
+    result = train(model, split, config, seed=seed, checkpoint=checkpoint, what=name)
     with optional(path, "DUET_CACHE"):
         write_safetensors(path, model.state_dict(), {"result": json.dumps(asdict(result))})
         unfinished.unlink(missing_ok=True)

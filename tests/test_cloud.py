@@ -424,6 +424,15 @@ def test_what_export_cannot_ship_is_refused_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_another_temperature_is_another_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build("sasrec", "duet", small_cloud.SPLIT.n_items, tau=0.05)
+    names = {"backbone": "sasrec", "method": "duet"}
+    with pytest.raises(ValueError, match="was not built as"):
+        exporting.export(model, tmp_path / "out", small_cloud.SPLIT.train.history, **names)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_check_before_the_export_draws_no_random_number(tmp_path: Path) -> None:
     model = small_cloud.model()
     torch.manual_seed(1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.command import run_command
+from data_prep.sources import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +21,18 @@ def test_a_command_exits_with_what_main_returns() -> None:
         with pytest.raises(SystemExit) as ended:
             run_command(lambda status=status: status)
         assert ended.value.code == status
+
+
+@pytest.mark.parametrize("kind", [DataError, NotADirectoryError])
+def test_what_is_wrong_with_a_file_is_said_in_a_line(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise kind("no file at x")
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    assert ended.value.code == 1 and capsys.readouterr().err == "no file at x\n"
 
 
 def test_every_command_line_ends_so() -> None:

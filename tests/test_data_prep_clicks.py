@@ -202,6 +202,11 @@ def test_a_row_that_is_there_twice_is_two_clicks() -> None:
         (([1, 1], [7, np.float32(2**24 + 2)], [0, 0]), r"item, row 1 is 16777218.0, a float32"),
         (([1, 1], pd.Series([7, 2**24], dtype="Float32"), [0, 0]), r"item, row 1 .* a float32"),
         (
+            ([1, 1], pd.Series([7, 2**24], dtype="float32").astype("category"), [0, 0]),
+            r"item, row 1 .* a float32",
+        ),
+        ((["a", "NaN"], [1, 2], [0, 0]), r"user is missing in 1 of 2 rows"),
+        (
             ([1, 1], [1, 2], np.array([7, 2048], np.float16)),
             r"time, row 1 .* below 2,048 al.*Int64",
         ),

@@ -514,6 +514,10 @@ def test_a_token_is_never_shown() -> None:
     shown = [repr(ask), str(ask), f"{ask}", repr(device), repr(device.start_session(CLICKS))]
     assert not any("the-token" in text for text in shown)
     assert replace(ask, timeout=2.0).token == "the-token"
+    for url in ("the-token", "http://cloud.example?key=the-token"):
+        with pytest.raises(ValueError, match="url is") as refused:
+            transport.Http(url, "other")
+        assert "the-token" not in str(refused.value)
 
 
 # ---- answers that are framed to do harm
@@ -567,6 +571,9 @@ def test_no_framing_of_an_answer_gets_past_limit_and_deadline(name: str, device:
             sock.recv(65536)
             for piece in pieces:
                 sock.sendall(piece)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(65536):  # what is left unread would cut the answer off
+                pass
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, args=(server,), daemon=True).start()

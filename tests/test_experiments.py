@@ -194,6 +194,15 @@ def test_half_a_line_is_no_record_and_is_cleared_away(tmp_path: Path) -> None:
         assert done_keys(path) == set()
 
 
+def test_records_glued_on_one_line_are_lost_by_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"run": 1}\n{"run": 2}{"run": 3}')
+    append_record(path, {"run": 4})
+    assert path.read_text() == '{"run": 1}\n{"run": 2}{"run": 3}\n{"run": 4}\n'
+    with pytest.raises(ValueError, match="line 2 is no record"):
+        whole_records(path)
+
+
 def test_a_whole_record_without_its_newline_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"number": 1}\n{"number": 2}')
@@ -612,6 +621,20 @@ def test_generators_are_counted_by_method() -> None:
     assert n_generators(record("duet_no_swa", 0, 0.5)) == 1
     assert n_generators(record("duet_as_released", 0, 0.5)) == 1
     assert n_generators(record("hypernetwork", 0, 0.5)) == 0
+
+
+def test_a_run_that_is_there_twice_and_one_without_metrics_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "results_dir", lambda: tmp_path)
+    path = tmp_path / "small.jsonl"
+    for seed in (0, 1, 0):
+        append_record(path, record("base", seed, 0.8))
+    with pytest.raises(ValueError, match=r"small\.jsonl, record 3 is of a run .* twice"):
+        load_records("small")
+    path.write_text("{}\n")
+    with pytest.raises(ValueError, match=r"small\.jsonl, record 1 has no method"):
+        load_records("small")
 
 
 def test_no_records_says_how_to_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,7 +203,7 @@ def test_what_the_cloud_is_told_is_checked_before_it_serves(capfd: pytest.Captur
             Settings(**wrong)
     for more, told in (
         (["--port", "70000"], "port is 70000"),
-        (["--port", "x"], "invalid"),
+        (["--port", "x"], "port is 'x'"),
         (["--batch", "0"], "max_batch is 0"),
         (["--folder", "/nowhere"], "no model in /nowhere"),
     ):

@@ -430,6 +430,19 @@ def test_a_damaged_model_is_named_and_made_anew(
     assert torch.equal(kept, model.items.weight)
 
 
+def test_a_checkpoint_that_is_none_does_not_stop_training(
+    trainings: list[str], tmp_path: Path
+) -> None:
+    config = replace(SHORT, max_epochs=1)
+    _, result = trained("din", "base", SPLIT, config)
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    (file.with_suffix(".unfinished") / "deep").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="unfinished"):
+        _, again = trained("din", "base", SPLIT, config)
+    assert again.metrics == result.metrics
+
+
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_checkpoint_is_named_and_training_starts_anew(
     trainings: list[str], tmp_path: Path, how: str

@@ -197,6 +197,15 @@ def DUET_OF_FRAMES() -> Any:
 
 
 TRAINING: list[tuple[Call, str]] = [
+    (
+        lambda: training.trained("din", "base", small_data.interactions()),
+        "split is 'Interactions': .*leave_last_out",
+    ),
+    (
+        lambda: training.trained("din", "base", SPLIT, {"lr": 1e-3}),
+        "config is 'dict': .*TrainConfig",
+    ),
+    (lambda: build("din", "duet", 9, frozen="no"), "frozen is 'no'"),
     (lambda: Trainer(BASE, without("train"), TrainConfig()), "no training sessions"),
     (lambda: Trainer(BASE, without("test"), TrainConfig()), "no test sessions"),
     (lambda: Trainer(BASE, SPLIT, TrainConfig(negatives=0)), "negatives is 0: .*1 or more"),

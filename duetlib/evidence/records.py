@@ -182,6 +182,8 @@ def _is_cut(line: bytes) -> bool:
     """Whether a last line, without its end, is the beginning of a record and no whole one."""
     try:
         json.loads(line)
+    except json.JSONDecodeError as error:
+        return line.startswith(b"{") and error.msg != "Extra data"  # which may be whole records
     except (ValueError, RecursionError):
         return line.startswith(b"{")
     return False
@@ -227,6 +229,7 @@ def load_records(name: str = "ml-100k") -> pd.DataFrame:
     if not path.exists():
         raise FileNotFoundError(f"no records at {path}: run `make results` in a checkout")
     rows = whole_records(path)
+    _check_runs(path, rows)
     flat = [{**row, **row["metrics"], **dict(row["config"]["ppg"])} for row in rows]
     table = pd.DataFrame(flat)
     table["n_p"] = [n_generators(row) for row in rows]
@@ -239,6 +242,22 @@ def load_records(name: str = "ml-100k") -> pd.DataFrame:
     ):
         table[column] = table[column].fillna(default) if column in table else default
     return table
+
+
+def _check_runs(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Refuse a record without its settings or metrics, and a run that is there twice."""
+    seen = set[tuple[str, str]]()
+    for number, row in enumerate(rows, 1):
+        for name in ("method", "metrics", "config"):
+            if not row.get(name):
+                raise ValueError(f"{path}, record {number} has no {name}: take it out")
+        run = (row["method"], key_of(row["config"]))
+        if run in seen:
+            raise ValueError(
+                f"{path}, record {number} is of a run that is there already ({row['method']}, seed "
+                f"{row.get('seed')}): it would count twice; take one of the two out"
+            )
+        seen.add(run)
 
 
 def n_generators(record: dict[str, Any]) -> int:

@@ -334,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _port(text: str) -> int:
-    whole(0, 65_535, port=int(text))
+    whole(0, 65_535, port=int(text) if text.lstrip("-").isdecimal() else text)
     return int(text)
 
 

@@ -37,6 +37,7 @@ from duetlib.serving.device import SHIPPED, static_hash
 from duetlib.serving.folded import Generator, encode
 from duetlib.serving.payload import split_layers
 from duetlib.sessions import leave_last_out
+from duetlib.swa import StableWeightAdapter
 from duetlib.training import trained
 from duetlib.umn import UniversalMetaNetwork
 
@@ -144,7 +145,11 @@ def _check(
     with torch.device("meta"):  # shapes alone: no memory, no draws
         named = build(backbone, method, n_items, **ppg)
     ours, theirs = ({k: v.shape for k, v in m.state_dict().items()} for m in (model, named))
-    if ours != theirs:
+    adapters = [
+        [(a.tau, a.temperature) for a in m.modules() if isinstance(a, StableWeightAdapter)]
+        for m in (model, named)
+    ]
+    if ours != theirs or adapters[0] != adapters[1]:
         raise ValueError(f"the model was not built as {backbone!r}, {method!r}, {ppg}")
     fits = histories.ndim == 2 and histories.numel() and histories.dtype == torch.int64
     if not fits or histories.min() < 0 or histories.max() > n_items:

@@ -99,7 +99,8 @@ class Http:
         except ValueError:  # of a port that is none, or brackets
             fits = False
         if not fits:
-            raise ValueError(f"url is {self.url!r}: give http:// or https://, a host and a port")
+            shown = self.url.partition("?")[0] if "://" in self.url else "no address"  # or a token
+            raise ValueError(f"url is {shown!r}: give http:// or https://, a host and a port")
         # else http.client refuses it, and shows it
         if not isinstance(self.token, str) or not re.fullmatch("[!-~]+", self.token):
             raise ValueError("the token is empty, no text, or has a space or a line's end in it")

@@ -26,7 +26,7 @@ from data_prep.arguments import check_seed, number, one_of, plain, whole
 from data_prep.places import optional
 from data_prep.videos import Videos, split
 from duetlib import cache
-from duetlib.cache import cache_dir, kept, read_safetensors, write_safetensors
+from duetlib.cache import cache_dir, kept, read_safetensors, usable, write_safetensors
 from duetlib.precision import full_precision
 from duetlib.training import progress
 from duetlib.vision.augmentation import shaken
@@ -423,8 +423,8 @@ def trained(
         model.load_state_dict(tensors)
         return model, VisionResult(**json.loads(metadata["result"]))
     unfinished, what = path.with_suffix(".unfinished"), f"{backbone} {method}"
-    kept(unfinished, device)  # one that is damaged is taken away
-    result = train(model, split, config, seed=seed, checkpoint=unfinished, what=what)
+    checkpoint = usable(unfinished, device)
+    result = train(model, split, config, seed=seed, checkpoint=checkpoint, what=what)
     with optional(path, "DUET_CACHE"):
         write_safetensors(path, model.state_dict(), {"result": _text(result)})
         unfinished.unlink(missing_ok=True)
