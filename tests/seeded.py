@@ -206,6 +206,8 @@ def caught(fault: Fault, tree: Path) -> bool:
 def main(words: list[str]) -> int:
     """Put every fault in that has one of the words, or all; return how many went unseen."""
     chosen = [fault for fault in FAULTS if not words or any(word in fault.what for word in words)]
+    if not chosen:
+        sys.exit(f"no fault has any of these words: {' '.join(words)}")
     unseen = 0
     with tempfile.TemporaryDirectory() as made:
         tree = Path(made) / "tree"
